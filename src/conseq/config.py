@@ -1,0 +1,108 @@
+"""The one kind of settings object: a frozen, strict, keyword-only pydantic dataclass.
+
+A misspelt or mistyped key is refused by name, together with the nearest right one, because a setting
+that is silently ignored is silently another experiment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, cast, dataclass_transform, get_args
+
+import pydantic
+import pydantic.dataclasses
+
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[T]) -> type[T]:
+    """Gives ``cls`` as a frozen, keyword-only dataclass whose values are checked strictly.
+
+    Attribute docstrings become the help of the command line.
+
+    Args:
+        cls: A class with annotated attributes.
+
+    Returns:
+        The dataclass.
+    """
+    options = pydantic.ConfigDict(
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,  # JSON, in which runs keep their settings, has neither
+    )
+    decorate = cast(
+        "Callable[[type[T]], type[T]]",
+        pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=options),
+    )
+    return decorate(cls)
+
+
+def parse(cls: type[T], values: Mapping[str, object], *, source: str) -> T:
+    """Gives settings of type ``cls`` from plain values (of a TOML or JSON document).
+
+    Lists are accepted where a tuple is declared; nothing else is converted.
+
+    Args:
+        cls: A class made with :func:`settings`.
+        values: The values by name; tables within tables for nested settings.
+        source: What the values came from, named in errors.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: on an unknown key (with the nearest known one) or a value of the wrong type or range.
+    """
+    try:
+        document = json.dumps(values)
+    except TypeError as error:  # a date, which TOML has and no setting is
+        raise ValueError(f"{source}: {error}; a setting is a number, a string, a boolean, a list or a table") from None
+    try:
+        return pydantic.TypeAdapter(cls).validate_json(document, strict=True)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{source}: {explain(error, cls)}") from None
+
+
+def to_json(value: object) -> dict[str, Any]:
+    """Gives the settings as plain JSON values, such that :func:`parse` gives them back."""
+    return cast("dict[str, Any]", pydantic.TypeAdapter(type(value)).dump_python(value, mode="json"))
+
+
+def explain(error: pydantic.ValidationError, cls: type[object]) -> str:
+    """Gives one line per problem: the key, what was found, what was expected, the nearest right key."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+            known = _keys_at(cls, problem["loc"][:-1])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            lines.append(f"unknown key {key!r}; {hint}")
+        elif problem["type"] in {"missing", "missing_keyword_only_argument"}:
+            lines.append(f"missing key {key!r}")
+        else:
+            lines.append(f"key {key!r}: {problem['msg']}, found {problem['input']!r}")
+    return "; ".join(lines)
+
+
+def _keys_at(cls: type[object], path: tuple[int | str, ...]) -> list[str]:
+    """Gives the names of the fields of the settings class that ``path`` leads to."""
+    for part in path:
+        fields = getattr(cls, "__pydantic_fields__", {})
+        if part in fields:
+            cls = next(_settings_within(fields[part].annotation), object)
+    return list(getattr(cls, "__pydantic_fields__", {}))
+
+
+def _settings_within(annotation: object) -> Iterator[type[object]]:
+    """Gives the settings classes that an annotation speaks of: itself, or inside ``| None`` or a container."""
+    if isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__"):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _settings_within(part)

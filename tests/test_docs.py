@@ -1,0 +1,129 @@
+"""Runs what the documentation shows, page by page, in an empty folder.
+
+Every ``console`` and ``python`` block of a page runs in order; ``python`` blocks of a page continue one another. What a
+page shows as output (after the commands of a console block, or in a ``text`` block after a ``python`` one) must be
+printed in that form: numbers and spacing may differ, and a line ``...`` stands for any lines. A block after
+``<!-- not run: the reason -->`` is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
+FIRST = "docs/getting-started.md"
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n+)?^```(?P<kind>console|python|text)\n(?P<body>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to run, and the output that the page shows for it (empty: none shown)."""
+
+    kind: str
+    source: str
+    shown: str
+
+
+def steps(page: str) -> list[Step]:
+    """Gives what a page asks a reader to run, in order."""
+    found: list[Step] = []
+    runs = False
+    for block in BLOCK.finditer(page):
+        kind, body = block["kind"], block["body"]
+        if kind == "text":
+            if runs and found and found[-1].kind == "python":
+                found[-1] = Step("python", found[-1].source, body)
+            continue
+        runs = block["reason"] is None
+        if runs:
+            found += [Step("python", body, "")] if kind == "python" else commands(body)
+    return found
+
+
+def commands(block: str) -> list[Step]:
+    """Gives the commands of a console block, each with the output shown under it."""
+    parts = re.split(r"^\$ ", block.replace("\\\n", ""), flags=re.MULTILINE)
+    assert not parts[0].strip(), f"a console block starts with a command after '$ ', found {parts[0]!r}"
+    lines = [part.split("\n", 1) for part in parts[1:]]
+    return [Step("console", command, shown) for command, shown in lines]
+
+
+def form(line: str) -> str:
+    """Gives a line with its numbers and spacing made alike."""
+    return " ".join(re.sub(r"[-+]?\d[\d,]*\.?\d*(e[-+]?\d+)?|(?<!\w)\.\d+", "#", line).split())
+
+
+def shows(printed: str, shown: str) -> bool:
+    """Whether ``printed`` has the lines ``shown``, one after the other, a line ``...`` standing for any lines."""
+    pattern = ""
+    for line in filter(None, map(form, shown.splitlines())):
+        pattern += r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n"
+    lines = "".join(form(line) + "\n" for line in printed.splitlines() if form(line))
+    return re.search(r"(?:\A|(?<=\n))" + pattern, lines) is not None
+
+
+def test_a_block_runs_unless_a_reason_is_given() -> None:
+    page = "```python\na = 1\n```\n\n```text\n1\n```\n<!-- not run: needs a GPU -->\n```console\n$ conseq x\n```\n"
+
+    assert steps(page) == [Step("python", "a = 1\n", "1\n")]
+
+
+def test_commands_of_a_block_keep_their_own_output() -> None:
+    page = "```console\n$ conseq a \\\n    b\none\n$ conseq c\n```\n"
+
+    assert steps(page) == [Step("console", "conseq a     b", "one\n"), Step("console", "conseq c", "")]
+
+
+def test_output_is_compared_by_form_and_not_by_number() -> None:
+    assert shows("NDCG@10   0.0431\nrest\n", "NDCG@10  .05\n")
+    assert shows("a 1\nb\nc\nd\n", "a 2\n...\nd\n")
+    assert not shows("NDCG@10 0.04\n", "HR@10 0.04\n")
+    assert not shows("a\nb\nc\n", "a\nc\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [name for name, page in PAGES.items() if steps(page.read_text())])
+def test_what_a_page_shows_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if page != FIRST:  # every page may use the log that the first one makes
+        run_python(steps(PAGES[FIRST].read_text())[0], {}, FIRST)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for step in steps(PAGES[page].read_text()):
+        printed = run_python(step, namespace, page) if step.kind == "python" else run_command(step)
+        assert shows(printed, step.shown), f"{step.source}\nprinted:\n{printed}\nthe page shows:\n{step.shown}"
+
+
+def run_python(step: Step, namespace: dict[str, object], page: str) -> str:
+    """Gives what the program prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(step.source, page, "exec"), namespace)
+    return out.getvalue()
+
+
+def run_command(step: Step) -> str:
+    """Gives what the command prints, on standard output and on standard error."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", step.source],
+        env={**os.environ, "PATH": path, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, f"$ {step.source}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
