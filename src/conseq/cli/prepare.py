@@ -1,0 +1,40 @@
+"""``conseq prepare SOURCE OUT``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from conseq.data.reading import Reading
+
+
+@dataclass(frozen=True)
+class Options:
+    """Read a log, filter it, and store it as a folder that opens at once, with a manifest of what was done."""
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """The log: CSV, TSV, JSON lines, Parquet, RecBole's .inter, or "user item item ..." text; gzip or not."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The folder to write: new, empty, or a prepared log, which is replaced."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = field(default_factory=Reading)
+    json: bool = False
+    """Print one JSON object, the manifest."""
+
+
+def run(argv: list[str]) -> int:
+    """Prepares a log and prints what was read, guessed and filtered."""
+    options = tyro.cli(Options, prog="conseq prepare", args=argv)
+    from conseq.data.readers import prepare
+    from conseq.data.summary import summary
+
+    manifest = prepare(options.source, options.out, options.reading)
+    if options.json:
+        print(jsonlib.dumps(manifest))
+    else:
+        print(summary(manifest))
+        print(f"\nwritten to {options.out}; next: conseq train next_item {options.out}")
+    return 0

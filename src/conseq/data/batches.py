@@ -1,0 +1,199 @@
+"""Interactions as they come out of a source: a few hundred thousand at a time, ids as text, times as numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from conseq.data.columns import Columns
+from conseq.data.reading import Format
+
+Times = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+# Larger than any time in seconds that a log can hold (the year 5138), smaller than today's in milliseconds.
+LATEST_SECONDS = 10**11
+_EXACT_FLOAT = 2.0**53
+_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M%#z")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some interactions, in the order of the source.
+
+    Attributes:
+        users: The users' ids, text.
+        items: The items' ids, text.
+        times: Numbers (Unix seconds), text (numbers or ISO dates), dates or datetimes; None where there are none.
+        place: Gives the words for row ``r`` of the batch, such as ``line 17``.
+    """
+
+    users: pl.Series
+    items: pl.Series
+    times: pl.Series | None
+    place: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log that has been opened: what is known before its interactions are read, and the way to read them.
+
+    Attributes:
+        name: For messages.
+        format: What it is written in; ``table`` for one in memory.
+        columns: The columns taken; None for a format without columns.
+        batches: Gives the interactions, once.
+        separator: What stands between the fields, for delimited text.
+        path: The file; None for a table in memory.
+        sha256: Of the file.
+    """
+
+    name: str
+    format: Format | Literal["table"]
+    columns: Columns | None
+    batches: Iterator[Batch]
+    separator: str | None = None
+    path: Path | None = None
+    sha256: str | None = None
+
+
+def text_ids(ids: pl.Series, source: str, column: str) -> pl.Series:
+    """Gives ids as text: text unchanged, integers as their decimal digits.
+
+    Args:
+        ids: A column of any type.
+        source: The log's name, for errors.
+        column: The column's name, for errors.
+
+    Returns:
+        The same ids as text, missing where they were.
+
+    Raises:
+        ValueError: if the column holds neither text nor integers.
+    """
+    if ids.dtype == pl.String:
+        return ids
+    if ids.dtype.is_integer() or ids.dtype in (pl.Categorical, pl.Enum, pl.Null):
+        return ids.cast(pl.String)
+    raise ValueError(
+        f"{source}: column {column!r} holds {ids.dtype}; ids must be text or integers: convert the column "
+        "(a table with missing ids often holds integers as floats)"
+    )
+
+
+def check_ids(ids: pl.Series, source: str, role: str, place: Callable[[int], str]) -> None:
+    """Does nothing if every id is there.
+
+    Args:
+        ids: Text.
+        source: The log's name, for errors.
+        role: ``user`` or ``item``, for errors.
+        place: Gives the words for a row.
+
+    Raises:
+        ValueError: if an id is missing or empty; the message names the line or row.
+    """
+    absent = ids.fill_null("") == ""
+    if absent.any():
+        row = cast("int", absent.arg_max())
+        raise ValueError(f"{source}, {place(row)}: the {role} is missing; every interaction needs a user and an item")
+
+
+def seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Times:
+    """Gives times as Unix seconds: int64 where every one is a whole number, otherwise float64.
+
+    Dates and datetimes without a zone are read as UTC.
+
+    Args:
+        times: Numbers (Unix seconds), text (numbers or ISO 8601 dates), dates or datetimes.
+        source: The log's name, for errors.
+        place: Gives the words for a row.
+
+    Returns:
+        One finite number per row.
+
+    Raises:
+        ValueError: if a time is missing, not finite or cannot be read; the message names the line or row.
+    """
+    if times.dtype == pl.String:
+        numbers = _seconds_of_text(times)
+    elif isinstance(times.dtype, pl.Date | pl.Datetime):
+        numbers = _seconds_of_dates(times)
+    elif times.dtype.is_integer():
+        numbers = times.cast(pl.Int64, strict=False)
+    elif times.dtype.is_numeric() or times.dtype == pl.Null:
+        numbers = times.cast(pl.Float64)
+    else:
+        raise ValueError(f"{source}: the time column holds {times.dtype}; times are numbers (Unix seconds) or dates")
+    if numbers.dtype == pl.Float64:
+        bad = ~numbers.is_finite().fill_null(value=False)
+    else:
+        bad = numbers.is_null()
+    if bad.any():
+        row = cast("int", bad.arg_max())
+        raise ValueError(f"{source}, {place(row)}: {_complaint(times[row])}")
+    return whole_if_exact(numbers.to_numpy())
+
+
+def whole_if_exact(numbers: Times) -> Times:
+    """Gives int64 where every number is whole (and exact as a float), otherwise the floats as they are."""
+    if numbers.dtype == np.int64:
+        return numbers
+    exact = bool(np.all((np.floor(numbers) == numbers) & (np.abs(numbers) < _EXACT_FLOAT)))
+    return numbers.astype(np.int64) if exact else numbers.astype(np.float64, copy=False)
+
+
+def _complaint(time: object) -> str:
+    if time is None or time == "":
+        return "the time is missing"
+    try:
+        unbounded = not math.isfinite(float(str(time)))
+    except ValueError:
+        unbounded = False
+    if unbounded:
+        return f"time {time!r} is not finite"
+    return f"cannot read time {time!r}; times are numbers (Unix seconds) or ISO dates such as 2014-07-23 10:15:00"
+
+
+def _seconds_of_text(times: pl.Series) -> pl.Series:
+    """Gives Int64 or Float64, null where a text is neither a number nor an ISO date."""
+    whole = times.cast(pl.Int64, strict=False)
+    if not whole.null_count():
+        return whole
+    table = pl.DataFrame({"text": times, "number": times.cast(pl.Float64, strict=False)})
+    rest = table.filter(pl.col("number").is_null())["text"].str.strip_chars()
+    if rest.is_empty():
+        return table["number"]
+    dates = _seconds_of_dates(_dates(rest))
+    if len(rest) == len(times):
+        return dates
+    numbers = table["number"].to_numpy().copy()
+    numbers[table["number"].is_null().to_numpy()] = dates.cast(pl.Float64).to_numpy()
+    return pl.Series(numbers, nan_to_null=True)
+
+
+def _dates(texts: pl.Series) -> pl.Series:
+    """Gives UTC datetimes in microseconds, null where a text is not an ISO 8601 date."""
+    texts = texts.str.replace(r"^(\d{4}-\d{2}-\d{2})[Tt]", "${1} ").str.replace(r" ?(UTC|[Zz])$", "+00:00")
+    found = pl.Series(np.full(len(texts), None), dtype=pl.Datetime("us", "UTC"))
+    for written in _DATE_FORMATS:
+        parsed = texts.str.to_datetime(written, time_unit="us", strict=False)
+        parsed = parsed.dt.convert_time_zone("UTC") if "%#z" in written else parsed.dt.replace_time_zone("UTC")
+        found = found.zip_with(found.is_not_null(), parsed)
+        if not found.null_count():
+            break
+    return found
+
+
+def _seconds_of_dates(dates: pl.Series) -> pl.Series:
+    """Gives Int64 where every date is a whole second, otherwise Float64; null where the date is."""
+    ticks = dates.cast(pl.Datetime("us")).dt.epoch("us")
+    if (ticks % 1_000_000 == 0).all():
+        return ticks // 1_000_000
+    return ticks.cast(pl.Float64) / 1e6

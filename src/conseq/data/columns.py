@@ -1,0 +1,110 @@
+"""Which columns of a table hold the users, the items and the times."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+USER_NAMES = frozenset(
+    "user user_id userid uid user_name username reviewer_id visitor_id customer_id member_id account_id steam_id "
+    "session session_id".replace("_", "").split()
+)
+ITEM_NAMES = frozenset(
+    "item item_id itemid iid asin parent_asin product product_id sku movie_id business_id track_id song_id artist_id "
+    "video_id book_id article_id news_id game_id app_id venue_id location_id poi_id recipe_id".replace("_", "").split()
+)
+TIME_NAMES = frozenset(
+    "time timestamp ts unix_time unix_timestamp unix_review_time date datetime event_time event_date event_timestamp "
+    "created_at".replace("_", "").split()
+)
+NO_COLUMN = "-"
+
+_ATOMIC_TYPE = re.compile(r":(token|float|token_seq|float_seq)$")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and how it was found.
+
+    Attributes:
+        name: The column's name as the source writes it.
+        guessed: False where the caller named it.
+    """
+
+    name: str
+    guessed: bool
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The three columns of a log; ``time`` is None where the order of the source is the order of the log."""
+
+    user: Column
+    item: Column
+    time: Column | None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns to read: user, item and, where there is one, time."""
+        return [column.name for column in (self.user, self.item, self.time) if column is not None]
+
+
+def choose(names: Sequence[str], source: str, *, user: str | None, item: str | None, time: str | None) -> Columns:
+    """Gives the columns of a log: those that the caller names, and guesses for the others.
+
+    A guess is made from the usual names (``user_id``, ``reviewerID``, ``asin``, ``unixReviewTime`` and so on), whatever
+    their capitals, underscores and RecBole type suffix (``user_id:token``).
+
+    Args:
+        names: The columns of the source, in order.
+        source: Its name, for errors.
+        user: Name of the user column, or None to guess it.
+        item: Name of the item column, or None to guess it.
+        time: Name of the time column, None to guess it (there may be none), or ``"-"`` to take no times.
+
+    Returns:
+        The three columns.
+
+    Raises:
+        ValueError: if a column is missing or occurs twice, or if several columns fit.
+    """
+    chosen_user = _column(names, source, "user", user, USER_NAMES)
+    chosen_item = _column(names, source, "item", item, ITEM_NAMES)
+    chosen_time = None if time == NO_COLUMN else _column(names, source, "time", time, TIME_NAMES)
+    if chosen_user is None or chosen_item is None:
+        role = "user" if chosen_user is None else "item"
+        raise ValueError(f"{source}: no column looks like the {role}; {_found(names)}; name it with {role}=")
+    columns = Columns(chosen_user, chosen_item, chosen_time)
+    twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{source}: column {twice!r} is taken twice among user, item and time; {_found(names)}")
+    return columns
+
+
+def _column(names: Sequence[str], source: str, role: str, asked: str | None, usual: frozenset[str]) -> Column | None:
+    """Gives the column of one role; None where the caller named none and none looks like it."""
+    if asked is None:
+        fitting = [name for name in names if _plain(name) in usual]
+    else:
+        fitting = [name for name in names if name == asked] or [
+            name for name in names if _ATOMIC_TYPE.sub("", name) == asked
+        ]
+        if not fitting:
+            raise ValueError(f"{source}: no column {asked!r} for the {role}; {_found(names)}")
+    if len(set(fitting)) > 1:
+        candidates = ", ".join(map(repr, fitting))
+        raise ValueError(f"{source}: several columns may be the {role}: {candidates}; choose one with {role}=")
+    if len(fitting) > 1:
+        raise ValueError(f"{source}: column {fitting[0]!r} occurs {len(fitting)} times; columns need different names")
+    return Column(fitting[0], guessed=asked is None) if fitting else None
+
+
+def _plain(name: str) -> str:
+    """Gives ``name`` without what differs among spellings of the same word."""
+    return re.sub(r"[\s_\-.]", "", _ATOMIC_TYPE.sub("", name.strip())).lower()
+
+
+def _found(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:20]))
+    return f"found {shown}" + (f" and {len(names) - 20} more" if len(names) > 20 else "")

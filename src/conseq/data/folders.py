@@ -1,0 +1,70 @@
+"""Folders that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """Gives a temporary folder that takes the place of ``folder`` when the block ends without an error.
+
+    What stood at ``folder`` stays untouched until then, and stays for good where the block fails.
+
+    Args:
+        folder: The folder to write. Its parent is created.
+        replaceable: Whether a folder with content may be replaced.
+
+    Yields:
+        An empty folder beside ``folder``.
+
+    Raises:
+        FileExistsError: if ``folder`` is a file, or a folder with content that may not be replaced.
+        OSError: if it cannot be written or the disk is full; the temporary folder is removed.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another place for the folder")
+    if folder.is_dir() and any(folder.iterdir()) and not replaceable(folder):
+        raise FileExistsError(f"{folder} holds other files; choose a new or an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    temporary = folder.with_name(f".{folder.name}.{token}.partial")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync(temporary)
+        _swap(temporary, folder, folder.with_name(f".{folder.name}.{token}.replaced"))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _swap(temporary: Path, folder: Path, aside: Path) -> None:
+    """Puts ``temporary`` in the place of ``folder``; puts the old one back where that fails."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    folder.rename(aside)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Makes the files of ``folder`` survive a power cut."""
+    for path in (*folder.iterdir(), folder):
+        with suppress(PermissionError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

@@ -1,0 +1,190 @@
+"""From an opened source to a prepared log: integers, filters, numbering, order, arrays, manifest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from conseq.data.batches import LATEST_SECONDS, Source
+from conseq.data.filters import Kept, Sizes, core, count_into, everything, largest_core, without_repeats
+from conseq.data.ordering import by_user
+from conseq.data.prepared import ArrayFile, write_manifest
+from conseq.data.reading import Reading, Repeats
+from conseq.data.statistics import Tally
+from conseq.data.store import ROWS_IN_MEMORY, Codes, Rows, RowStore, ingest
+
+logger = logging.getLogger("conseq")
+
+
+def prepare_into(
+    folder: Path, work: Path, source: Source, reading: Reading, *, rows_in_memory: int = ROWS_IN_MEMORY
+) -> dict[str, object]:
+    """Writes a prepared log.
+
+    Users and items are numbered in the order in which the interactions that are kept first name them in the source.
+
+    Args:
+        folder: Where the log is written; empty.
+        work: For temporary files, about 50 bytes per interaction; empty.
+        source: The log.
+        reading: Filters and tie rule.
+        rows_in_memory: How many interactions to hold in memory at once; the ids come on top.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: if the source is not a log, or the filters leave nothing.
+        OSError: if the disk is full.
+    """
+    least = reading.least
+    logger.info("reading %s: %s", source.name, described(source))
+    store = ingest(source, work, rows_in_memory=rows_in_memory)
+    logger.info("%s: read %s", source.name, everything(store).sizes)
+    if reading.ties == "item_id" and store.times is None:
+        raise ValueError(f"{source.name} has no times, so there are no ties; leave ties at file_order")
+    rank = _text_rank(store.item_ids) if reading.ties == "item_id" else None
+    kept, filters = _filtered(store, reading.repeats, least, rank, work, source.name)
+    users, items, lengths = _numbered(store, kept)
+    chunks = _renumbered(store, kept, users, items)
+    groups = by_user(chunks, lengths, work, bucket_rows=rows_in_memory, item_rank=_reindexed(rank, items))
+    arrays, tally = _write_arrays(folder, groups, lengths)
+    times = tally.times()
+    manifest: dict[str, object] = {
+        "source": source_record(source),
+        "order": {"by": "source" if times is None else "time", "ties": reading.ties},
+        "filters": filters,
+        "counts": tally.counts(int(items.max()) + 1),
+        "times": times,
+    }
+    if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
+        logger.warning("%s: times reach %s; as Unix seconds that is past the year 5000", source.name, tally.last_time)
+    return write_manifest(
+        folder, manifest, arrays, store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
+    )
+
+
+def described(source: Source) -> str:
+    """Gives one line on the columns of a source: which they are, and which of them were guessed."""
+    columns = source.columns
+    if columns is None:
+        return f"{source.format}, the order of the items is the order in time"
+    words = []
+    for role, column in (("user", columns.user), ("item", columns.item), ("time", columns.time)):
+        if column is None:
+            words.append("no time column, the order of the source is the order in time")
+        else:
+            words.append(f"{role} column {column.name!r}" + (" (guessed)" if column.guessed else ""))
+    return f"{source.format}, " + ", ".join(words)
+
+
+def source_record(source: Source) -> dict[str, object]:
+    """Gives what the manifest says of the source, as JSON values."""
+    return {
+        "name": source.name if source.path is None else source.path.name,
+        "format": source.format,
+        "separator": source.separator,
+        "bytes": None if source.path is None else source.path.stat().st_size,
+        "sha256": source.sha256,
+        "columns": None if source.columns is None else asdict(source.columns),
+    }
+
+
+def _filtered(
+    store: RowStore, repeats: Repeats, least: tuple[int, int], rank: Codes | None, work: Path, name: str
+) -> tuple[Kept, list[dict[str, object]]]:
+    """Gives what the filters keep, and their record in the order in which they were applied."""
+    kept = everything(store)
+    records: list[dict[str, object]] = []
+    if repeats != "keep":
+        before = kept.sizes
+        kept = without_repeats(store, kept, repeats, work, item_rank=rank)
+        records.append({"filter": "repeats", "keep": repeats} | _change(before, kept.sizes))
+        logger.info("%s: repeats, the %s kept: %s left", name, repeats, kept.sizes)
+    if max(least) > 0:
+        before, earlier = kept.sizes, kept
+        kept, rounds = core(store, kept, least, work)
+        if not kept.interactions:
+            k, left = largest_core(store, earlier, least, work)
+            raise ValueError(
+                f"{name}: of {before}, nothing is left when users need {least[0]} interactions and items {least[1]}; "
+                f"the largest k that leaves something is {k}, with {left}: choose k_core={k} or less"
+            )
+        of = dict(zip(("users", "items"), least, strict=True))
+        records.append({"filter": "k_core", "least": of, "rounds": rounds} | _change(before, kept.sizes))
+        logger.info("%s: k_core, users %s, items %s: %s left", name, *least, kept.sizes)
+    return kept, records
+
+
+def _change(before: Sizes, after: Sizes) -> dict[str, object]:
+    return {"before": asdict(before), "after": asdict(after)}
+
+
+def _numbered(store: RowStore, kept: Kept) -> tuple[Codes, Codes, npt.NDArray[np.int64]]:
+    """Gives the numbers (from 0) of the user and item codes, -1 where dropped, and the lengths by user number."""
+    users, items = np.full(kept.users.size, -1, np.int32), np.full(kept.items.size, -1, np.int32)
+    lengths = np.zeros(kept.users.size, np.int64)
+    n_users = n_items = 0
+    for rows in kept.of(store):
+        n_users = _number_new(users, rows.users, n_users)
+        n_items = _number_new(items, rows.items, n_items)
+        count_into(lengths, rows.users)
+    return users, items, lengths[_codes(users)]
+
+
+def _number_new(numbers: Codes, codes: Codes, next_number: int) -> int:
+    """Numbers the codes that have no number yet, in the order in which they come; gives the next free number."""
+    new, first = np.unique(codes[numbers[codes] < 0], return_index=True)
+    numbers[new[np.argsort(first)]] = np.arange(next_number, next_number + new.size)
+    return next_number + new.size
+
+
+def _codes(numbers: Codes) -> npt.NDArray[np.int64]:
+    """Gives the codes in the order of their numbers."""
+    kept = np.flatnonzero(numbers >= 0)
+    return kept[np.argsort(numbers[kept])]
+
+
+def _renumbered(store: RowStore, kept: Kept, users: Codes, items: Codes) -> Iterator[Rows]:
+    for rows in kept.of(store):
+        yield Rows(users[rows.users], items[rows.items] + np.int32(1), rows.times, None)
+
+
+def _text_rank(ids: pl.Series) -> Codes:
+    """Gives the rank of each id among all, in the order of their Unicode characters."""
+    rank = np.empty(len(ids), np.int32)
+    rank[ids.arg_sort().to_numpy()] = np.arange(len(ids), dtype=np.int32)
+    return rank
+
+
+def _reindexed(rank: Codes | None, items: Codes) -> Codes | None:
+    """Gives ranks by item number (from 1) from ranks by item code."""
+    return None if rank is None else np.concatenate([np.zeros(1, np.int32), rank[_codes(items)]])
+
+
+def _write_arrays(
+    folder: Path, groups: Iterator[Rows], lengths: npt.NDArray[np.int64]
+) -> tuple[dict[str, object], Tally]:
+    """Writes items, offsets and times, user after user; gives their records and the statistics."""
+    tally, total = Tally(), int(lengths.sum())
+    with ExitStack() as files:
+        offsets_file = files.enter_context(ArrayFile(folder / "offsets.npy", np.int64, lengths.size + 1))
+        offsets_file.append(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+        items_file = files.enter_context(ArrayFile(folder / "items.npy", np.int32, total))
+        times_file: ArrayFile | None = None
+        for rows in groups:
+            items_file.append(rows.items)
+            if rows.times is not None:
+                if times_file is None:
+                    times_file = files.enter_context(ArrayFile(folder / "times.npy", rows.times.dtype, total))
+                times_file.append(rows.times)
+            tally.add(lengths[rows.users[0] : rows.users[-1] + 1], rows.items, rows.times)
+    arrays: dict[str, object] = {"items": items_file.record(), "offsets": offsets_file.record()}
+    return arrays if times_file is None else {**arrays, "times": times_file.record()}, tally

@@ -1,0 +1,39 @@
+"""How a log is read and filtered: the settings of ``conseq.read`` and ``conseq prepare``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from conseq.config import settings
+
+Format = Literal["csv", "tsv", "inter", "jsonl", "parquet", "s3rec"]
+Repeats = Literal["keep", "first", "last"]
+Ties = Literal["file_order", "item_id"]
+
+
+@settings
+class Reading:
+    """How a log is read and filtered. The defaults keep every interaction."""
+
+    user: str | None = None
+    """The user column. Where not given, it is guessed from its name, and shown."""
+    item: str | None = None
+    """The item column. Where not given, it is guessed from its name, and shown."""
+    time: str | None = None
+    """The time column: Unix seconds or ISO dates. Where not given, it is guessed; - takes the order of the source."""
+    format: Format | None = None
+    """How the file is written. Where not given, its name tells: .csv, .tsv, .inter, .jsonl, .parquet, .txt (s3rec)."""
+    k_core: int | tuple[int, int] = 0
+    """The fewest interactions of every user and item, or of users and of items; what has fewer goes, repeatedly."""
+    repeats: Repeats = "keep"
+    """Of a user's interactions with the same item, keep all of them, the first or the last. Applied before k_core."""
+    ties: Ties = "file_order"
+    """The order of a user's interactions at equal times: as they stand in the source, or by item id (as text)."""
+
+    @property
+    def least(self) -> tuple[int, int]:
+        """The fewest interactions of a user and of an item; ValueError where ``k_core`` is negative."""
+        least = (self.k_core, self.k_core) if isinstance(self.k_core, int) else self.k_core
+        if min(least) < 0:
+            raise ValueError(f"k_core is a number of interactions, at least 0; found {self.k_core}")
+        return least

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conseq.cli.main import main
+from conseq.data.prepared import load
+
+CSV = "uid,item,ts\na,x,3\na,y,1\nb,x,2\nb,y,2\nc,x,1\n"
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    path = tmp_path / "events.csv"
+    path.write_text(CSV)
+    return path
+
+
+def test_prepare_shows_the_guess_the_filters_and_the_ties(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", str(events), str(tmp_path / "out"), "--k-core", "2", "1", "--repeats", "last"]) == 0
+    shown = capsys.readouterr().out
+    assert "user   column 'uid' (guessed from its name)" in shown
+    assert "filter k_core, users >= 2, items >= 1 (rounds: 1)" in shown
+    assert "-> 2 users, 2 items, 4 interactions" in shown
+    assert "for 50.0% of the users a tie decides which interaction is the last" in shown
+    assert f"written to {tmp_path / 'out'}" in shown
+    log = load(tmp_path / "out")
+    assert log.item_ids.decode(log.items) == ["y", "x", "x", "y"]
+
+
+def test_json_prints_the_manifest_and_nothing_else(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", str(events), str(tmp_path / "out"), "--json", "--time", "-", "--user", "uid"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest == load(tmp_path / "out").manifest
+    assert manifest["source"]["columns"] == {
+        "user": {"name": "uid", "guessed": False},
+        "item": {"name": "item", "guessed": True},
+        "time": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--user", "nobody"], "no column 'nobody' for the user; found 'uid', 'item', 'ts'"),
+        (["--k-core", "9"], "nothing is left"),
+        (["--k-core", "-1"], "k_core is a number of interactions"),
+        (["--format", "jsonl"], "line 1: not JSON"),
+    ],
+)
+def test_a_mistake_is_one_line_on_standard_error_and_status_2(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["prepare", str(events), str(tmp_path / "out"), *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("conseq prepare: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_content_is_not_overwritten(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", str(events), str(tmp_path)]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert events.read_text() == CSV
+
+
+def test_an_unknown_option_ends_with_status_2(events: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(events), str(tmp_path / "out"), "--k-cor", "2"])
+    assert ended.value.code == 2
+
+
+def test_help_needs_no_polars_and_no_torch() -> None:
+    code = (
+        "import sys\nfrom conseq.cli.main import main\n"
+        "try:\n    main(['prepare', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'polars', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--k-core" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import numpy as np
+import polars as pl
+import pytest
+
+from conseq.data.batches import Times, check_ids, seconds, text_ids
+
+
+def _place(row: int) -> str:
+    return f"line {row + 2}"
+
+
+def _seconds(values: list[object], dtype: pl.DataType | type[pl.DataType] | None = None) -> Times:
+    return seconds(pl.Series(values, dtype=dtype), "a.csv", _place)
+
+
+def _unix(*moment: int) -> int:
+    return int(datetime(*moment, tzinfo=UTC).timestamp())  # type: ignore[arg-type, misc]
+
+
+@pytest.mark.parametrize("values", [[3, -5, 1406073600], ["3", "-5", "1406073600"], [3.0, -5.0, 1406073600.0]])
+def test_whole_seconds_are_int64_however_they_are_written(values: list[object]) -> None:
+    found = _seconds(values)
+    assert found.dtype == np.int64
+    assert found.tolist() == [3, -5, 1406073600]
+
+
+def test_text_with_a_decimal_point_that_is_whole_is_int64() -> None:
+    assert _seconds(["978302109.0", "9.78302109e8"]).tolist() == [978302109, 978302109]
+
+
+def test_fractions_of_a_second_are_float64() -> None:
+    found = _seconds(["1.5", "2"])
+    assert found.dtype == np.float64
+    assert found.tolist() == [1.5, 2.0]
+
+
+def test_nanoseconds_keep_all_their_digits() -> None:
+    assert _seconds(["1406073600000000001", "1406073600000000002"]).tolist() == [
+        1406073600000000001,
+        1406073600000000002,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2014-07-23", _unix(2014, 7, 23)),
+        ("2014-07-23 10:15:30", _unix(2014, 7, 23, 10, 15, 30)),
+        ("2014-07-23T10:15:30", _unix(2014, 7, 23, 10, 15, 30)),
+        ("2014-07-23T10:15:30Z", _unix(2014, 7, 23, 10, 15, 30)),
+        ("2014-07-23 10:15:30 UTC", _unix(2014, 7, 23, 10, 15, 30)),
+        ("2014-07-23T10:15:30+02:00", _unix(2014, 7, 23, 8, 15, 30)),
+        ("2014-07-23T10:15:30-0130", _unix(2014, 7, 23, 11, 45, 30)),
+        ("2014-07-23 10:15", _unix(2014, 7, 23, 10, 15)),
+        ("2014-07-23T10:15+01:00", _unix(2014, 7, 23, 9, 15)),
+        (" 2014-07-23 ", _unix(2014, 7, 23)),
+        ("1969-12-31", -86400),
+        ("2014-07-23T10:15:30.25", _unix(2014, 7, 23, 10, 15, 30) + 0.25),
+    ],
+)
+def test_iso_dates_become_unix_seconds(text: str, expected: float) -> None:
+    assert _seconds([text]).tolist() == [expected]
+
+
+def test_numbers_and_dates_may_stand_in_one_column() -> None:
+    assert _seconds(["5", "1970-01-02", "7.5"]).tolist() == [5.0, 86400.0, 7.5]
+
+
+def test_date_and_datetime_columns_become_unix_seconds() -> None:
+    assert _seconds([date(1970, 1, 3)]).tolist() == [2 * 86400]
+    east = timezone(timedelta(hours=2))
+    assert _seconds([datetime(1970, 1, 1, 2, 0, 7, tzinfo=east)]).tolist() == [7]
+    assert _seconds([datetime(1970, 1, 1, 0, 0, 7, 500_000)]).tolist() == [7.5]
+    assert _seconds([datetime(1970, 1, 1, 0, 0, 7)], pl.Datetime("ns")).tolist() == [7]
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "Infinity", "1e999"])
+def test_a_time_that_is_not_finite_is_named_with_its_line(bad: str) -> None:
+    with pytest.raises(ValueError, match=rf"a\.csv, line 3: time '{bad}' is not finite"):
+        _seconds(["1", bad, "2"])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_float_time_that_is_not_finite_is_named_with_its_line(bad: float) -> None:
+    with pytest.raises(ValueError, match=rf"line 3: time {bad} is not finite"):
+        _seconds([1.0, bad, 2.0])
+
+
+@pytest.mark.parametrize("bad", ["yesterday", "2014-02-30", "07/23/2014", "1_000", "2014-07-23T25:00:00"])
+def test_a_time_that_cannot_be_read_is_named_with_its_line(bad: str) -> None:
+    with pytest.raises(ValueError, match=rf"a\.csv, line 4: cannot read time '{bad}'; times are numbers"):
+        _seconds(["1", "2014-01-01", bad])
+
+
+@pytest.mark.parametrize("values", [["1", None], ["1", ""], [1, None], [1.0, None], [None, None]])
+def test_a_missing_time_is_named_with_its_line(values: list[object]) -> None:
+    with pytest.raises(ValueError, match=r"a\.csv, line [23]: the time is missing"):
+        _seconds(values)
+
+
+def test_a_column_of_another_type_holds_no_times() -> None:
+    with pytest.raises(ValueError, match=r"a\.csv: the time column holds Boolean"):
+        _seconds([True, False])
+
+
+def test_text_and_integer_ids_become_text_unchanged() -> None:
+    assert text_ids(pl.Series(["007", " a b ", "é\n"]), "t", "u").to_list() == ["007", " a b ", "é\n"]
+    assert text_ids(pl.Series([7, -1, None], dtype=pl.Int16), "t", "u").to_list() == ["7", "-1", None]
+    assert text_ids(pl.Series([2**64 - 1], dtype=pl.UInt64), "t", "u").to_list() == ["18446744073709551615"]
+    assert text_ids(pl.Series(["x", "y"], dtype=pl.Categorical), "t", "u").to_list() == ["x", "y"]
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [True, False], [date(2014, 1, 1)], [b"a"]])
+def test_ids_of_other_types_are_refused(values: list[object]) -> None:
+    with pytest.raises(ValueError, match=r"t: column 'u' holds \w+; ids must be text or integers"):
+        text_ids(pl.Series(values), "t", "u")
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_missing_id_is_named_with_its_line(missing: str | None) -> None:
+    with pytest.raises(ValueError, match=r"a\.csv, line 3: the item is missing"):
+        check_ids(pl.Series(["x", missing, "y", ""]), "a.csv", "item", _place)

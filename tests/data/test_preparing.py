@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conseq.data.log import InteractionLog
+from conseq.data.prepared import load
+from conseq.data.preparing import prepare_into
+from conseq.data.readers import open_source, prepare, read
+from conseq.data.reading import Reading, Repeats, Ties
+
+Row = tuple[str, str, int]
+Histories = list[tuple[str, list[tuple[str, int]]]]
+
+
+def _histories(log: InteractionLog) -> Histories:
+    times = [0] * len(log) if log.times is None else log.times.tolist()
+    flat = list(zip(log.item_ids.decode(log.items), times, strict=True))
+    ends = log.offsets.tolist()
+    return [(user, flat[ends[row] : ends[row + 1]]) for row, user in enumerate(log.user_ids.ids)]
+
+
+def _by_hand(rows: list[Row], *, k: tuple[int, int], repeats: Repeats, ties: Ties) -> tuple[Histories, list[str]]:
+    """Histories by user and the items in order, by plain loops."""
+    order = sorted(range(len(rows)), key=lambda at: (rows[at][2], rows[at][1] if ties == "item_id" else "", at))
+    if repeats != "keep":
+        chosen: dict[tuple[str, str], int] = {}
+        for at in order if repeats == "last" else reversed(order):
+            chosen[rows[at][:2]] = at
+        order = [at for at in order if at in set(chosen.values())]
+    while True:
+        users, items = Counter(rows[at][0] for at in order), Counter(rows[at][1] for at in order)
+        left = [at for at in order if users[rows[at][0]] >= k[0] and items[rows[at][1]] >= k[1]]
+        if left == order:
+            break
+        order = left
+    in_source = sorted(order)
+    histories = [
+        (user, [(rows[at][1], rows[at][2]) for at in order if rows[at][0] == user])
+        for user in dict.fromkeys(rows[at][0] for at in in_source)
+    ]
+    return histories, list(dict.fromkeys(rows[at][1] for at in in_source))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("cabd"), st.sampled_from(["9", "10", "z", "é"]), st.integers(0, 3)), min_size=1),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    st.sampled_from(["keep", "first", "last"]),
+    st.sampled_from(["file_order", "item_id"]),
+    st.sampled_from([1, 3, 1000]),
+)
+def test_a_prepared_log_is_what_plain_loops_make_of_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Row],
+    k: tuple[int, int],
+    repeats: Repeats,
+    ties: Ties,
+    rows_in_memory: int,
+) -> None:
+    expected, items = _by_hand(rows, k=k, repeats=repeats, ties=ties)
+    folder, work = tmp_path_factory.mktemp("log"), tmp_path_factory.mktemp("work")
+    reading = Reading(k_core=k, repeats=repeats, ties=ties)
+    source = open_source(pl.DataFrame(rows, schema=["user", "item", "time"], orient="row"), reading)
+    if not expected:
+        with pytest.raises(ValueError, match="nothing is left"):
+            prepare_into(folder, work, source, reading, rows_in_memory=rows_in_memory)
+        return
+    prepare_into(folder, work, source, reading, rows_in_memory=rows_in_memory)
+    log = load(folder)
+    assert _histories(log) == expected
+    assert log.item_ids.ids == items
+    counts: Any = log.manifest["counts"]
+    assert (counts["users"], counts["items"], counts["interactions"]) == (log.n_users, log.n_items, len(log))
+
+
+def _table(*rows: Row) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["user", "item", "time"], orient="row")
+
+
+def test_every_filter_is_recorded_in_the_order_of_its_use() -> None:
+    rows: list[Row] = [("a", "x", 1), ("a", "x", 2), ("a", "y", 3), ("b", "x", 1), ("b", "y", 2), ("c", "x", 1)]
+    manifest = read(_table(*rows), k_core=(2, 1), repeats="first").manifest
+    everything = {"users": 3, "items": 2, "interactions": 6}
+    single = everything | {"interactions": 5}
+    core = {"users": 2, "items": 2, "interactions": 4}
+    assert manifest["filters"] == [
+        {"filter": "repeats", "keep": "first", "before": everything, "after": single},
+        {
+            "filter": "k_core",
+            "least": {"users": 2, "items": 1},
+            "rounds": 1,
+            "before": single,
+            "after": core,
+        },
+    ]
+    assert read(_table(*rows)).manifest["filters"] == []
+
+
+def test_a_core_that_leaves_nothing_says_which_would_leave_something() -> None:
+    rows: list[Row] = [(user, item, 0) for user in "abc" for item in "xyz"] + [("d", "x", 0)]
+    message = (
+        r"the table: of 4 users, 3 items, 10 interactions, nothing is left when users need 5 interactions and items 4; "
+        r"the largest k that leaves something is 3, with 3 users, 3 items, 9 interactions: choose k_core=3 or less"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(_table(*rows), k_core=(5, 4))
+
+
+def test_users_with_one_interaction_are_kept_and_counted() -> None:
+    log = read(_table(("a", "x", 1), ("b", "y", 1), ("b", "z", 2)))
+    counts: Any = log.manifest["counts"]
+    assert log.n_users == 2
+    assert counts["users_with_one_interaction"] == 1
+
+
+def test_a_single_item_is_a_log() -> None:
+    log = read(_table(("a", "x", 1), ("b", "x", 2)))
+    assert (log.n_items, log.items.tolist()) == (1, [1, 1])
+
+
+def test_ties_by_item_id_need_times() -> None:
+    with pytest.raises(ValueError, match="the table has no times, so there are no ties"):
+        read(_table(("a", "x", 1)).drop("time"), ties="item_id")
+
+
+def test_without_times_the_order_of_the_source_is_kept_and_said() -> None:
+    log = read(_table(("a", "x", 3), ("b", "x", 2), ("a", "y", 1)), time="-")
+    assert log.times is None
+    assert _histories(log) == [("a", [("x", 0), ("y", 0)]), ("b", [("x", 0)])]
+    assert log.manifest["order"] == {"by": "source", "ties": "file_order"}
+    assert log.manifest["times"] is None
+
+
+def test_the_guess_and_the_filters_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="conseq"):
+        read(_table(("a", "x", 1)), item="item", k_core=1)
+    text = caplog.text
+    assert "user column 'user' (guessed), item column 'item', time column 'time' (guessed)" in text
+    assert "k_core, users 1, items 1: 1 users, 1 items, 1 interactions left" in text
+
+
+def test_milliseconds_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    read(_table(("a", "x", 1406073600000)))
+    assert "as Unix seconds that is past the year 5000" in caplog.text
+
+
+def test_a_file_is_recorded_by_name_size_and_hash(write: Callable[[str, str | bytes], Path], tmp_path: Path) -> None:
+    path = write("events.csv", "uid,sku\na,x\n")
+    manifest = prepare(path, tmp_path / "p", Reading(item="sku"))
+    assert manifest["source"] == {
+        "name": "events.csv",
+        "format": "csv",
+        "separator": ",",
+        "bytes": 12,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "columns": {
+            "user": {"name": "uid", "guessed": True},
+            "item": {"name": "sku", "guessed": False},
+            "time": None,
+        },
+    }
+    assert json.loads((tmp_path / "p" / "manifest.json").read_text()) == manifest
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == [
+        "item_ids.parquet",
+        "items.npy",
+        "manifest.json",
+        "offsets.npy",
+        "user_ids.parquet",
+    ]
