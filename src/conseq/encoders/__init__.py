@@ -1,0 +1,12 @@
+"""The backbones by name: the settings class of each, whose values build the encoder."""
+
+from conseq.encoders.caser import CaserConfig
+from conseq.encoders.encoder import Backbone, Encoder
+from conseq.encoders.gru4rec import GRU4RecConfig
+from conseq.encoders.sasrec import SASRecConfig
+
+ENCODERS: dict[str, type[Backbone[Encoder]]] = {
+    "sasrec": SASRecConfig,
+    "gru4rec": GRU4RecConfig,
+    "caser": CaserConfig,
+}

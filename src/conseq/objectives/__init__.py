@@ -1,0 +1,1 @@
+"""Terms of a loss: functions from tensors to a scalar."""

@@ -1,0 +1,1 @@
+"""What is computed from the log or the encoder between epochs."""

@@ -1,0 +1,1 @@
+"""Transformed histories."""
