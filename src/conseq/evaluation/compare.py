@@ -1,0 +1,256 @@
+"""Whether a difference between models is more than chance over the users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from conseq.config import to_json
+from conseq.evaluation.metrics import Floats
+from conseq.evaluation.result import Evaluation
+
+_DRAWS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval.
+
+    Attributes:
+        value: The mean over the users.
+        low: Lower end.
+        high: Upper end.
+        confidence: Share of such intervals that hold the true mean.
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired comparison of two models on the same users.
+
+    Attributes:
+        metric: What was compared.
+        first: Name of the first model.
+        second: Name of the second.
+        first_value: Mean of the first model.
+        second_value: Mean of the second.
+        difference: ``second_value - first_value`` with its bootstrap interval.
+        p_bootstrap: Two-sided, from the bootstrap distribution of the mean difference moved to zero.
+        p_t: Two-sided, of the paired t-test.
+        p_adjusted: ``p_bootstrap`` after Holm's correction for all comparisons that were made together.
+        users: Users compared.
+    """
+
+    metric: str
+    first: str
+    second: str
+    first_value: float
+    second_value: float
+    difference: Interval
+    p_bootstrap: float
+    p_t: float
+    p_adjusted: float
+    users: int
+
+
+def interval(
+    evaluation: Evaluation, metric: str, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Gives the percentile bootstrap interval of a metric, users resampled with replacement.
+
+    Args:
+        evaluation: The evaluation.
+        metric: A metric of ranks, such as ``NDCG@10``.
+        confidence: In (0, 1).
+        resamples: Bootstrap samples.
+        seed: Of the samples.
+
+    Returns:
+        The mean and its interval.
+    """
+    values = evaluation.per_user(metric)
+    return _interval(values, bootstrap_means(values, resamples=resamples, seed=seed), confidence)
+
+
+def compare(
+    first: Evaluation,
+    second: Evaluation,
+    metrics: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Gives a paired comparison of two models for each metric, Holm's correction over all of them.
+
+    Evaluations that are not comparable are refused (:func:`check_comparable`).
+
+    Args:
+        first: The baseline.
+        second: What is compared with it.
+        metrics: Metrics of ranks, such as ``NDCG@10``.
+        confidence: Of the intervals, in (0, 1).
+        resamples: Bootstrap samples of the users.
+        seed: Of the samples.
+
+    Returns:
+        One comparison per metric, in order.
+    """
+    return compare_all(first, [second], metrics, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def compare_all(
+    baseline: Evaluation,
+    others: Sequence[Evaluation],
+    metrics: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Gives paired comparisons of several models with one, Holm's correction over all models and metrics.
+
+    Evaluations that are not comparable are refused (:func:`check_comparable`).
+
+    Args:
+        baseline: What all are compared with.
+        others: The models.
+        metrics: Metrics of ranks, such as ``NDCG@10``.
+        confidence: Of the intervals, in (0, 1).
+        resamples: Bootstrap samples of the users.
+        seed: Of the samples.
+
+    Returns:
+        One comparison per model and metric, models in order.
+    """
+    found = []
+    for other in others:
+        check_comparable(baseline, other)
+        for metric in metrics:
+            before, after = baseline.per_user(metric), other.per_user(metric)
+            change = after - before
+            draws = bootstrap_means(change, resamples=resamples, seed=seed)
+            found.append(
+                Comparison(
+                    metric=metric,
+                    first=baseline.model,
+                    second=other.model,
+                    first_value=float(before.mean()),
+                    second_value=float(after.mean()),
+                    difference=_interval(change, draws, confidence),
+                    p_bootstrap=_p_bootstrap(change, draws),
+                    p_t=_p_t(change),
+                    p_adjusted=1.0,
+                    users=change.size,
+                )
+            )
+    adjusted = holm([one.p_bootstrap for one in found])
+    return [replace(one, p_adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
+
+
+def check_comparable(first: Evaluation, second: Evaluation) -> None:
+    """Refuses a comparison that would mean nothing.
+
+    Args:
+        first: One evaluation.
+        second: Another.
+
+    Raises:
+        ValueError: naming what differs: protocol, catalogue, users, or histories and targets.
+    """
+    left, right = to_json(first.protocol), to_json(second.protocol)
+    different = [f"{key} {left[key]!r} against {right[key]!r}" for key in left if left[key] != right[key]]
+    pair = f"{first.model} and {second.model}"
+    if different:
+        raise ValueError(f"{pair} were judged under different protocols: {', '.join(different)}")
+    if first.n_items != second.n_items:
+        raise ValueError(f"{pair} ranked different catalogues: {first.n_items} against {second.n_items} items")
+    if not np.array_equal(first.users, second.users):
+        common = np.intersect1d(first.users, second.users).size
+        raise ValueError(
+            f"{pair} were judged on different users: {first.users.size} against {second.users.size}, "
+            f"{common} in common; evaluate both on one split"
+        )
+    if first.held_out != second.held_out:
+        raise ValueError(
+            f"{pair} were judged on the same users but different histories or targets; "
+            "evaluate both on one prepared log"
+        )
+
+
+def bootstrap_means(values: Floats, *, resamples: int, seed: int) -> Floats:
+    """Gives the means of samples of the users, drawn with replacement.
+
+    How often each *different* value is drawn is multinomial, so with the few values that HR@k or NDCG@k can take the
+    samples are drawn by value: exactly the same distribution as by user, and far less work.
+
+    Args:
+        values: ``[B]``, one per user.
+        resamples: Number of samples.
+        seed: Of the draws.
+
+    Returns:
+        float64 ``[resamples]``.
+    """
+    rng = np.random.default_rng(seed)
+    kinds, counts = np.unique(values, return_counts=True)
+    # A binomial draw costs about as much as drawing sixteen users.
+    by_value = kinds.size * 16 <= values.size
+    at_once = max(1, _DRAWS_AT_ONCE // (kinds.size if by_value else values.size))
+    parts = []
+    for start in range(0, resamples, at_once):
+        samples = min(at_once, resamples - start)
+        if by_value:
+            drawn = rng.multinomial(values.size, counts / values.size, size=samples)
+            parts.append(drawn @ kinds / values.size)
+        else:
+            users = rng.integers(0, values.size, (samples, values.size), dtype=np.int32)
+            parts.append(values[users].mean(1))
+    return np.concatenate(parts)
+
+
+def holm(p_values: Sequence[float] | Floats) -> Floats:
+    """Gives p-values adjusted for being several (Holm, 1979), in their order.
+
+    Args:
+        p_values: In [0, 1].
+
+    Returns:
+        float64, each at least its own p-value and at most 1.
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    scaled = raw[order] * np.arange(raw.size, 0, -1)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted
+
+
+def _interval(values: Floats, draws: Floats, confidence: float) -> Interval:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, found {confidence}")
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(values.mean()), float(low), float(high), confidence)
+
+
+def _p_bootstrap(change: Floats, draws: Floats) -> float:
+    """Gives the share of samples, moved to mean zero, that lie as far out as the observed mean."""
+    observed = float(change.mean())
+    # Rounding must not decide whether a draw that equals the observed mean counts.
+    far = np.abs(draws - observed) >= abs(observed) * (1 - 1e-9)
+    return float((1 + far.sum()) / (1 + draws.size))
+
+
+def _p_t(change: Floats) -> float:
+    """Gives the two-sided p of the paired t-test; 1 where nothing changed, 0 where all changed alike."""
+    if np.ptp(change) == 0:
+        return 1.0 if change[0] == 0 else 0.0
+    return float(stats.ttest_1samp(change, 0.0).pvalue)

@@ -1,0 +1,90 @@
+"""Evaluations and comparisons as tables, the protocol always in the title."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+
+from rich.console import Console
+from rich.table import Table
+
+from conseq.evaluation.compare import Comparison
+from conseq.evaluation.ranks import Protocol
+from conseq.evaluation.result import Evaluation
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """Gives the metrics of a model, one per line, with its floors beside it."""
+    table = _titled(f"{evaluation.model}: {evaluation.protocol}", caption=_caption(evaluation))
+    table.add_column("metric")
+    models: Mapping[str, Mapping[str, float]] = {evaluation.model: evaluation.metrics} | evaluation.floors
+    for model in models:
+        table.add_column(model, justify="right")
+    for name in evaluation.metrics:
+        table.add_row(name, *(_number(metrics.get(name), name) for metrics in models.values()))
+    return table
+
+
+def slices_table(evaluation: Evaluation, metrics: Sequence[str]) -> Table:
+    """Gives ``metrics`` (those of the evaluation) for every part of the users or targets."""
+    table = _titled(f"{evaluation.model}, in parts: {evaluation.protocol}")
+    for name in ("cut", "part", "cases", *metrics):
+        table.add_column(name, justify="left" if name in {"cut", "part"} else "right")
+    for cut, parts in evaluation.slices.items():
+        for number, (part, values) in enumerate(parts.items()):
+            cells = (_number(values[name], name) for name in metrics)
+            table.add_row("" if number else cut, part, f"{values['cases']:,.0f}", *cells)
+        table.add_section()
+    return table
+
+
+def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> Table:
+    """Gives paired comparisons, one per line; ``protocol`` is the one that all were judged under."""
+    table = _titled(f"Paired comparison: {protocol}")
+    headings = ("metric", "first", "second", "", "", "difference", "interval", "p (bootstrap)", "p (t)", "p (Holm)")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in headings[:3] else "right")
+    for one in comparisons:
+        change = one.difference
+        table.add_row(
+            one.metric,
+            one.first,
+            one.second,
+            f"{one.first_value:.4f}",
+            f"{one.second_value:.4f}",
+            f"{change.value:+.4f}",
+            f"{change.low:+.4f} … {change.high:+.4f}",
+            *(f"{p:.4f}" for p in (one.p_bootstrap, one.p_t, one.p_adjusted)),
+        )
+    return table
+
+
+def as_text(table: Table, *, width: int = 160) -> str:
+    """Gives the table as plain text without colours, at most ``width`` columns wide."""
+    console = Console(file=StringIO(), width=width, no_color=True, highlight=False, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def _titled(title: str, *, caption: str | None = None) -> Table:
+    """Gives an empty table that is as wide as its title, so that the protocol stands in one line."""
+    return Table(title=title, caption=caption, min_width=max(len(title), len(caption or "")))
+
+
+def _number(value: float | None, name: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.1f}" if name.startswith("MeanPopularity") else f"{value:.4f}"
+
+
+def _caption(evaluation: Evaluation) -> str:
+    counts = evaluation.counts
+    parts = [f"{counts['users']:,} users", f"{counts['items']:,} items"]
+    if counts["targets"] != counts["users"]:
+        parts.insert(1, f"{counts['targets']:,} targets")
+    if counts["unreachable"]:
+        parts.append(f"{counts['unreachable']:,} targets out of reach")
+    if counts["score_tied"]:
+        parts.append(f"{counts['score_tied']:,} ranks decided by the tie rule")
+    return ", ".join([*parts, f"{evaluation.seconds:.1f} s"])
