@@ -1,0 +1,92 @@
+"""Vectors in files that other programs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import safetensors.numpy
+
+from conseq.data.files import atomic_path, atomic_write
+
+Format = Literal["npz", "parquet", "safetensors"]
+FORMATS: tuple[Format, ...] = ("npz", "parquet", "safetensors")
+
+
+def export_vectors(
+    ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path | str, *, form: Format | None = None
+) -> Path:
+    """Writes ids and their vectors to one file, whole or not at all.
+
+    ``parquet``
+        columns ``id`` (string) and ``vector`` (array of D float32);
+    ``npz``
+        arrays ``ids`` (strings) and ``vectors`` (float32 ``[n, D]``), read without ``allow_pickle``;
+    ``safetensors``
+        tensors ``vectors`` and ``ids_json``, the bytes of a JSON array of the ids.
+
+    Args:
+        ids: The ids.
+        vectors: float32 ``[n, D]``.
+        path: The file to write.
+        form: How to write; told from the file's suffix where None.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if the suffix tells nothing, or an id cannot be written in this form.
+    """
+    path = Path(path)
+    form = form or format_of(path)
+    if form == "parquet":
+        _write_parquet(ids, vectors, path)
+    elif form == "npz":
+        _write_npz(ids, vectors, path)
+    else:
+        text = np.frombuffer(json.dumps(list(ids), separators=(",", ":")).encode("ascii"), dtype=np.uint8)
+        tensors: dict[str, npt.NDArray[Any]] = {"vectors": np.ascontiguousarray(vectors), "ids_json": text}
+        atomic_write(path, safetensors.numpy.save(tensors))
+    return path
+
+
+def format_of(path: Path) -> Format:
+    """Gives the format that a file's suffix stands for.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The format.
+
+    Raises:
+        ValueError: if the suffix stands for none.
+    """
+    for form in FORMATS:
+        if path.suffix == f".{form}":
+            return form
+    raise ValueError(f"{path}: cannot tell the format from the name; use --format with one of {', '.join(FORMATS)}")
+
+
+def _write_parquet(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path) -> None:
+    shape = pl.Array(pl.Float32, vectors.shape[1])
+    try:
+        names = pl.Series("id", list(ids), dtype=pl.String)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path}: id {error.object!r} is not valid Unicode; use another format") from None
+    frame = pl.DataFrame([names, pl.Series("vector", vectors, dtype=shape)])
+    with atomic_path(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def _write_npz(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path) -> None:
+    cut = next((one for one in ids if one.endswith("\0")), None)
+    if cut is not None:
+        raise ValueError(f"{path}: NumPy drops the last character of id {cut!r}; use another format")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, ids=np.array(ids, dtype=np.str_), vectors=vectors)

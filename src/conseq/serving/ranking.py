@@ -1,0 +1,215 @@
+"""The best items of the catalogue, or of a part of it, for blocks of histories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from conseq.data.sequences import Sequences
+from conseq.encoders.encoder import Encoder, Scorer
+from conseq.serving.histories import Block
+from conseq.serving.topk import top_k
+
+OnEmpty = Literal["error", "popular", "blank"]
+
+# A block of scores that stays in a core's cache is made about 1.5 times as fast as one that does not; an
+# accelerator wants it large. Below 16 rows the item table would be read from memory too often.
+CPU_CELLS, DEVICE_CELLS, FEWEST_ROWS = 2**20, 2**26, 16
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What is asked of every history.
+
+    Attributes:
+        k: Items to give.
+        exclude_seen: Leave out what is in the history.
+        candidates: int64, item numbers in ascending order; None for the whole catalogue.
+        exclude: int64, item numbers to leave out for everybody.
+        on_empty: What to do with a history of no items.
+        batch_size: Histories encoded at once.
+    """
+
+    k: int
+    exclude_seen: bool
+    candidates: Tensor | None
+    exclude: Tensor
+    on_empty: OnEmpty
+    batch_size: int
+
+
+class Ranker:
+    """Answers one query for any number of histories.
+
+    Args:
+        scorer: The model.
+        query: What is asked.
+        counts: float ``[V]``, the scores of items for an empty history; None where they are unknown.
+
+    Raises:
+        ValueError: if counts are needed and unknown.
+    """
+
+    def __init__(self, scorer: Scorer, query: Query, counts: Tensor | None) -> None:
+        if query.on_empty == "popular" and counts is None:
+            raise ValueError("on_empty='popular' needs item counts, which this model was saved without")
+        self.scorer = scorer
+        self.query = query
+        self.device = device_of(scorer)
+        everything = torch.arange(1, scorer.n_items + 1)
+        self.numbers = (everything if query.candidates is None else query.candidates).to(self.device)
+        self.column_of = torch.full((scorer.n_items + 1,), -1, device=self.device)
+        self.column_of[self.numbers] = torch.arange(self.numbers.numel(), device=self.device)
+        self.counts = None if counts is None else counts.to(self.device)[self.numbers - 1]
+        excluded = self.column_of[query.exclude.to(self.device)]
+        self.excluded = excluded[excluded >= 0]
+        self.table = self._table()
+        cells = CPU_CELLS if self.device.type == "cpu" else DEVICE_CELLS
+        self.block_rows = max(1, min(max(FEWEST_ROWS, cells // scorer.n_items), DEVICE_CELLS // scorer.n_items))
+
+    def rank(self, histories: Sequences, exclude: Sequences | None, *, first: int) -> tuple[Tensor, Tensor]:
+        """Gives the best items for each history.
+
+        Args:
+            histories: ``B`` sequences of item numbers, on the CPU.
+            exclude: ``B`` sequences of item numbers to leave out; None for none.
+            first: The row of the first history in the whole request, for errors.
+
+        Returns:
+            int64 ``[B, k]`` item numbers, best first, 0 where there are no more; float32 ``[B, k]`` scores,
+            -inf where there are no more. Both on the CPU.
+
+        Raises:
+            ValueError: if a history is empty and may not be, or scores are not numbers.
+        """
+        numbers = torch.zeros(len(histories), self.query.k, dtype=torch.int64)
+        scores = torch.full((len(histories), self.query.k), -torch.inf)
+        empty = (histories.lengths == 0).nonzero().flatten()
+        self._refuse_empty(empty, first)
+        # Histories of like length are encoded together: an encoder that pads inside then pads little.
+        order = histories.lengths.argsort(stable=True)[empty.numel() :]
+        if self.query.on_empty == "popular":
+            order = torch.cat([empty, order])
+        for rows in parts(order, self.query.batch_size):
+            seqs = histories.select(rows).to(self.device)
+            hidden = [seqs] if self.query.exclude_seen else []
+            if exclude is not None:
+                hidden.append(exclude.select(rows).to(self.device))
+            start = 0
+            for block in self._scores(seqs):
+                part = torch.arange(start, start + len(block), device=self.device)
+                best = self._best(block, [one.select(part) for one in hidden])
+                at = rows[start : start + len(block)]
+                numbers[at, : best[0].shape[1]], scores[at, : best[1].shape[1]] = (one.cpu() for one in best)
+                start += len(block)
+        return numbers, scores
+
+    def _best(self, scores: Tensor, hidden: list[Sequences]) -> tuple[Tensor, Tensor]:
+        """Gives numbers and scores of the best items; writes into ``scores`` float ``[b, C]``."""
+        scores[:, self.excluded] = -torch.inf
+        for seqs in hidden:
+            columns = self.column_of[seqs.ids]
+            known = columns >= 0
+            scores[seqs.rows[known], columns[known]] = -torch.inf
+        values, columns = top_k(scores, min(self.query.k, scores.shape[1]))
+        if bool(values.isnan().any()):
+            raise ValueError("the model's scores are not numbers; its weights are damaged or training diverged")
+        return torch.where(values == -torch.inf, 0, self.numbers[columns]), values
+
+    def _scores(self, seqs: Sequences) -> Iterator[Tensor]:
+        """Gives fresh blocks of scores, float ``[b, C]``, that together answer all of ``seqs``."""
+        n_empty = int((seqs.lengths == 0).sum())
+        if n_empty and self.counts is not None:
+            for rows in parts(torch.arange(n_empty), self.block_rows):
+                yield self.counts.repeat(len(rows), 1)
+            seqs = seqs.select(torch.arange(n_empty, len(seqs), device=self.device))
+        if not len(seqs):
+            return
+        if self.table is not None and isinstance(self.scorer, Encoder):
+            for users in parts(self.scorer(seqs), self.block_rows):
+                yield (users @ self.table.T).float()
+            return
+        for rows in parts(torch.arange(len(seqs), device=self.device), self.block_rows):
+            strangers = torch.full_like(rows, -1)
+            # Indexing copies, so that a scorer's own memory is never written into.
+            yield self.scorer.scores(strangers, seqs.select(rows))[:, self.numbers - 1].float()
+
+    def _table(self) -> Tensor | None:
+        """Gives the candidates' vectors where scores are inner products with them."""
+        if not isinstance(self.scorer, Encoder) or type(self.scorer).scores is not Encoder.scores:
+            return None
+        table = self.scorer.items.candidates
+        return table if self.query.candidates is None else table[self.numbers - 1]
+
+    def _refuse_empty(self, empty: Tensor, first: int) -> None:
+        if empty.numel() and self.query.on_empty == "error":
+            raise ValueError(
+                f"history {first + int(empty[0])} has no known item; leave it out, or say what to do with such a "
+                "history: on_empty='popular' or 'blank'"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The best items for each of ``B`` histories.
+
+    Attributes:
+        numbers: int64 ``[B, k]``, item numbers, best first; 0 where there are no more.
+        scores: float32 ``[B, k]``; -inf where there are no more.
+        dropped: Unknown items left out of the histories.
+        empty: int64, the rows without a known item.
+    """
+
+    numbers: Tensor
+    scores: Tensor
+    dropped: int
+    empty: Tensor
+
+
+def answer(ranker: Ranker, blocks: Iterator[Block], exclude: Iterator[Block] | None) -> Answer:
+    """Gives the best items for all histories of ``blocks``.
+
+    Args:
+        ranker: The model and the query.
+        blocks: The histories.
+        exclude: Items to leave out, in blocks of the same sizes; None for none.
+
+    Returns:
+        The answer, on the CPU.
+
+    Raises:
+        ValueError: if there are more or fewer lists of items to leave out than histories.
+    """
+    numbers = [torch.zeros(0, ranker.query.k, dtype=torch.int64)]
+    scores = [torch.zeros(0, ranker.query.k)]
+    empty = [torch.zeros(0, dtype=torch.int64)]
+    first = dropped = 0
+    for block, own in zip_longest(blocks, () if exclude is None else exclude):
+        if exclude is not None and (block is None or own is None or len(block[0]) != len(own[0])):
+            raise ValueError("exclude: there must be one list of items per history, or one list for all")
+        seqs, left_out = block
+        best = ranker.rank(seqs, None if own is None else own[0], first=first)
+        numbers.append(best[0])
+        scores.append(best[1])
+        empty.append((seqs.lengths == 0).nonzero().flatten() + first)
+        dropped += left_out
+        first += len(seqs)
+    return Answer(torch.cat(numbers), torch.cat(scores), dropped, torch.cat(empty))
+
+
+def parts(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Gives ``rows`` in parts of at most ``size``, as views."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def device_of(scorer: Scorer) -> torch.device:
+    """Gives the device that holds the scorer."""
+    for tensor in (*scorer.parameters(), *scorer.buffers()):
+        return tensor.device
+    return torch.device("cpu")

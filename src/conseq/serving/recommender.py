@@ -1,0 +1,367 @@
+"""Recommendations in outside ids, from histories in outside ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from conseq.data.log import InteractionLog
+from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.encoder import Encoder, Scorer
+from conseq.serving.bundle import load_bundle
+from conseq.serving.histories import (
+    Block,
+    Unknown,
+    as_id,
+    encode,
+    encode_blocks,
+    encode_log,
+    histories_of,
+    rows_of,
+)
+from conseq.serving.ranking import Answer, OnEmpty, Query, Ranker, answer, device_of, parts
+from conseq.serving.topk import top_k
+
+SIMILAR_CELLS = 2**22
+ENCODED_AT_ONCE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendations:
+    """Items and scores, best first; unpacks as ``ids, scores``.
+
+    Where fewer than ``k`` items may be recommended, the rest of the row is ``None`` and ``-inf``.
+
+    Attributes:
+        ids: Outside ids, object array ``[B, k]``, or ``[k]`` for one history by itself.
+        scores: float32, of the same shape.
+        dropped: Unknown items that were left out of the histories, in all.
+        empty: int64, the rows whose history had no known item.
+    """
+
+    ids: npt.NDArray[np.object_]
+    scores: npt.NDArray[np.float32]
+    dropped: int
+    empty: npt.NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        """Gives the ids, then the scores."""
+        return iter((self.ids, self.scores))
+
+    def to_dicts(self) -> list[Any]:
+        """Gives plain values for JSON: per history a list of ``item_id``, ``score`` and ``rank`` (from 1).
+
+        For one history by itself, that one list. What is not there has no entry.
+        """
+        ids, scores = np.atleast_2d(self.ids).tolist(), np.atleast_2d(self.scores).tolist()
+        answers = [
+            [
+                {"item_id": one, "score": score, "rank": rank}
+                for rank, (one, score) in enumerate(zip(row, values, strict=True), 1)
+                if one is not None
+            ]
+            for row, values in zip(ids, scores, strict=True)
+        ]
+        return answers[0] if self.ids.ndim == 1 else answers
+
+
+class Recommender:
+    """A scorer together with the outside ids of its items.
+
+    Ids are strings; an integer is accepted for its decimal string. It may be used from several threads.
+
+    Args:
+        scorer: The model; it is put into evaluation mode.
+        item_ids: Outside ids of the items ``1..n_items``.
+        counts: How often each item was met, int ``[V]``; needed for ``on_empty="popular"``.
+
+    Raises:
+        ValueError: if the vocabulary or the counts do not fit the scorer.
+    """
+
+    def __init__(self, scorer: Scorer, item_ids: Vocabulary, *, counts: npt.ArrayLike | None = None) -> None:
+        if len(item_ids) != scorer.n_items or item_ids.start != 1:
+            raise ValueError(f"the scorer has items 1..{scorer.n_items}, the vocabulary is {item_ids!r}")
+        self.scorer = scorer.eval()
+        self.item_ids = item_ids
+        self.counts = None if counts is None else torch.as_tensor(np.array(counts, dtype=np.float32))
+        if self.counts is not None and self.counts.numel() != scorer.n_items:
+            raise ValueError(f"counts of {self.counts.numel()} items given for {scorer.n_items} items")
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: torch.device | str = "cpu") -> Recommender:
+        """Gives the recommender in a bundle.
+
+        Args:
+            path: The bundle's folder.
+            device: Where to compute.
+
+        Returns:
+            The recommender.
+        """
+        bundle = load_bundle(path, device)
+        return cls(bundle.encoder, bundle.item_ids, counts=bundle.counts)
+
+    @torch.inference_mode()
+    def recommend(
+        self,
+        histories: Iterable[object],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Iterable[object] | None = None,
+        exclude: Iterable[object] | None = None,
+        unknown: Unknown = "drop",
+        on_empty: OnEmpty = "error",
+        batch_size: int = ENCODED_AT_ONCE,
+    ) -> Recommendations:
+        """Gives the ``k`` best items for each history, over the whole catalogue.
+
+        Histories are read and answered in blocks, so memory beyond the answer does not grow with their number.
+
+        Args:
+            histories: Item ids, oldest first, of one history; or any number of such lists (any iterable).
+            k: Items to recommend, at least 1.
+            exclude_seen: Never recommend what is in the history, however far back.
+            candidates: Only these items are recommended; unknown ones are treated as ``unknown`` says.
+            exclude: Items never recommended: one list for all histories, or one list per history.
+            unknown: ``drop`` leaves unknown items out and counts them; ``error`` refuses them by name.
+            on_empty: What to do where no known item is left: ``error``; ``popular`` recommends the items met
+                most often, scored by their counts; ``blank`` leaves the row empty.
+            batch_size: Histories encoded at once.
+
+        Returns:
+            Ids and scores, best first.
+
+        Raises:
+            ValueError: if a history is empty and may not be, no candidate is known, or the model's scores are
+                not numbers.
+            KeyError: if an item is unknown and may not be.
+            TypeError: if ids are neither strings nor integers.
+        """
+        rows, one = rows_of(histories, what="histories")
+        for_all, for_each = self._exclusions(exclude)
+        query = self._query(
+            k,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            exclude=for_all,
+            unknown=unknown,
+            on_empty=on_empty,
+            batch_size=batch_size,
+        )
+        answer = self._answer(encode_blocks(rows, self.item_ids, unknown=unknown, what="histories"), for_each, query)
+        return self._recommendations(answer, one=one)
+
+    @torch.inference_mode()
+    def recommend_table(
+        self,
+        histories: InteractionLog | Mapping[Any, Sequence[object]],
+        k: int = 10,
+        *,
+        users: Sequence[str] | None = None,
+        exclude_seen: bool = True,
+        candidates: Iterable[object] | None = None,
+        exclude: Iterable[object] | None = None,
+        unknown: Unknown = "drop",
+        on_empty: OnEmpty = "error",
+    ) -> pl.DataFrame:
+        """Gives recommendations as a table with one row per user and item, best first.
+
+        Args:
+            histories: A log, or the history of each user by user id.
+            k: Items to recommend, at least 1.
+            users: User ids to answer for; all where None.
+            exclude_seen: Never recommend what is in the history.
+            candidates: Only these items are recommended.
+            exclude: Items never recommended, one list for all users.
+            unknown: ``drop`` or ``error``, as in :meth:`recommend`.
+            on_empty: ``error``, ``popular`` or ``blank``, as in :meth:`recommend`; a blank user has no rows.
+
+        Returns:
+            Columns ``user_id``, ``item_id`` (strings), ``score`` (float32) and ``rank`` (from 1); call its
+            ``to_pandas()`` for a pandas frame.
+
+        Raises:
+            ValueError: as in :meth:`recommend`.
+            KeyError: if a user is unknown, or an item is and may not be.
+            TypeError: if ids are neither strings nor integers, or ``exclude`` has a list per history.
+        """
+        for_all, for_each = self._exclusions(exclude)
+        if for_each is not None:
+            raise TypeError("exclude: a table takes one list of items for all users")
+        query = self._query(
+            k,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+            exclude=for_all,
+            unknown=unknown,
+            on_empty=on_empty,
+            batch_size=ENCODED_AT_ONCE,
+        )
+        if isinstance(histories, InteractionLog):
+            chosen = histories.user_ids.ids if users is None else list(users)
+            rows = histories.user_ids.encode(chosen)
+            blocks = encode_log(histories, rows, self.item_ids, unknown=unknown)
+        else:
+            chosen, chosen_histories = histories_of(histories, users)
+            blocks = encode_blocks(chosen_histories, self.item_ids, unknown=unknown, what="histories")
+        return self._table(chosen, self._answer(blocks, None, query))
+
+    def _table(self, users: Sequence[str], answer: Answer) -> pl.DataFrame:
+        """Gives an answer as a table with one row per user and item."""
+        row, place = (answer.numbers > 0).nonzero(as_tuple=True)
+        items = answer.numbers[row, place] - 1
+        return pl.DataFrame(
+            {
+                "user_id": pl.Series(users, dtype=pl.String).gather(row.numpy()),
+                "item_id": pl.Series(self.item_ids.ids, dtype=pl.String).gather(items.numpy()),
+                "score": answer.scores[row, place].numpy(),
+                "rank": place.numpy() + 1,
+            }
+        )
+
+    @torch.inference_mode()
+    def similar_items(self, items: Iterable[object], k: int = 10) -> Recommendations:
+        """Gives the items whose vectors have the largest cosine with an item's, without the item itself.
+
+        Args:
+            items: One item id, or any number of them.
+            k: Items to give, at least 1.
+
+        Returns:
+            Ids and cosines, best first, ``[k]`` for one item by itself, else ``[B, k]``.
+
+        Raises:
+            KeyError: if an item is unknown.
+        """
+        one = isinstance(items, (str, int, np.integer))
+        wanted = [as_id(item) for item in ([items] if one else items)]
+        numbers = torch.from_numpy(self.item_ids.encode(wanted))
+        encoder, device = self._encoder(), device_of(self.scorer)
+        _check_k(k)
+        found = torch.zeros(len(wanted), k, dtype=torch.int64)
+        cosines = torch.full((len(wanted), k), -torch.inf)
+        table = F.normalize(encoder.items.candidates.float(), dim=1)
+        for rows in parts(torch.arange(len(wanted)), max(1, SIMILAR_CELLS // self.scorer.n_items)):
+            at = (numbers[rows] - 1).to(device)
+            block = table[at] @ table.T
+            block[torch.arange(len(at), device=device), at] = -torch.inf
+            values, columns = top_k(block, min(k, self.scorer.n_items))
+            cosines[rows, : values.shape[1]] = values.cpu()
+            found[rows, : values.shape[1]] = torch.where(values == -torch.inf, 0, columns + 1).cpu()
+        answer = Answer(found, cosines, 0, torch.zeros(0, dtype=torch.int64))
+        return self._recommendations(answer, one=one)
+
+    def item_vectors(self) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """Gives all item ids and their vectors, float32 ``[V, D]``, for an index of the user's own.
+
+        Scores are inner products of these with :meth:`user_vectors`.
+        """
+        vectors = self._encoder().items.candidates.detach().float().cpu().numpy().copy()
+        return list(self.item_ids.ids), vectors
+
+    @torch.inference_mode()
+    def user_vectors(self, histories: Iterable[object], *, unknown: Unknown = "drop") -> npt.NDArray[np.float32]:
+        """Gives the vectors of histories, float32 ``[B, D]``, or ``[D]`` for one history by itself.
+
+        Args:
+            histories: As in :meth:`recommend`.
+            unknown: ``drop`` or ``error``, as in :meth:`recommend`.
+
+        Returns:
+            The vectors.
+
+        Raises:
+            ValueError: if a history has no known item.
+        """
+        rows, one = rows_of(histories, what="histories")
+        encoder, device = self._encoder(), device_of(self.scorer)
+        done = [torch.zeros(0, encoder.items.width)]
+        first = 0
+        for seqs, _ in encode_blocks(rows, self.item_ids, unknown=unknown, what="histories"):
+            if len(seqs) and not bool(seqs.lengths.all()):
+                row = first + int((seqs.lengths == 0).nonzero()[0])
+                raise ValueError(f"history {row} has no known item, so it has no vector")
+            for part in parts(torch.arange(len(seqs)), ENCODED_AT_ONCE):
+                done.append(encoder(seqs.select(part).to(device)).float().cpu())
+            first += len(seqs)
+        vectors: npt.NDArray[np.float32] = torch.cat(done).numpy()
+        return vectors[0] if one else vectors
+
+    @cached_property
+    def _names(self) -> npt.NDArray[np.object_]:
+        """Outside ids by item number; None at 0."""
+        names = np.empty(len(self.item_ids) + 1, dtype=object)
+        names[1:] = self.item_ids.ids
+        return names
+
+    def _encoder(self) -> Encoder:
+        if not isinstance(self.scorer, Encoder):
+            raise TypeError(f"{type(self.scorer).__name__} has no vectors; an encoder is needed")
+        return self.scorer
+
+    def _query(
+        self,
+        k: int,
+        *,
+        exclude_seen: bool,
+        candidates: Iterable[object] | None,
+        exclude: Tensor,
+        unknown: Unknown,
+        on_empty: OnEmpty,
+        batch_size: int,
+    ) -> Query:
+        _check_k(k)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        numbers = None
+        if candidates is not None:
+            rows, one = rows_of(candidates, what="candidates")
+            listed, _ = encode(rows, self.item_ids, unknown=unknown, what="candidates")
+            if len(listed) and not one:
+                raise TypeError("candidates: expected one list of item ids for all histories, found a list of lists")
+            numbers = torch.from_numpy(np.unique(listed.ids.numpy()))
+            if not numbers.numel():
+                raise ValueError("candidates: none of them is a known item, so nothing can be recommended")
+        return Query(k, exclude_seen, numbers, exclude, on_empty, batch_size)
+
+    def _exclusions(self, exclude: Iterable[object] | None) -> tuple[Tensor, Iterator[Block] | None]:
+        """Gives the numbers excluded for everybody, and blocks of those excluded for each history, if any.
+
+        An unknown item is never recommended anyway, so it is no mistake here.
+        """
+        nothing = torch.zeros(0, dtype=torch.int64)
+        if exclude is None:
+            return nothing, None
+        rows, for_everybody = rows_of(exclude, what="exclude")
+        blocks = encode_blocks(rows, self.item_ids, unknown="drop", what="exclude")
+        if for_everybody:
+            return torch.cat([nothing, *(seqs.ids for seqs, _ in blocks)]), None
+        first = next(blocks, None)
+        return nothing, None if first is None else chain([first], blocks)
+
+    def _answer(self, blocks: Iterator[Block], exclude: Iterator[Block] | None, query: Query) -> Answer:
+        return answer(Ranker(self.scorer, query, self.counts), blocks, exclude)
+
+    def _recommendations(self, found: Answer, *, one: bool) -> Recommendations:
+        ids, scores = self._names[found.numbers.numpy()], found.scores.numpy()
+        if one:
+            ids, scores = ids[0], scores[0]
+        return Recommendations(ids, scores, found.dropped, found.empty.numpy())
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}; at least 1 item must be asked for")

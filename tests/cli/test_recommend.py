@@ -1,0 +1,103 @@
+"""``conseq recommend``."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from conseq.cli import recommend
+from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.sasrec import SASRecConfig
+from conseq.nn.items import ItemTable
+from conseq.serving.bundle import save_bundle
+from conseq.serving.recommender import Recommender
+
+IDS = ["a", "b", "c d", "007", "é"]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = SASRecConfig(width=8, layers=1, max_length=4)
+    ids = Vocabulary(IDS, start=1)
+    save_bundle(config(ItemTable(5, 8)), config, ids, tmp_path / "bundle", {}, counts=[1, 5, 2, 4, 3])
+    return tmp_path / "bundle"
+
+
+def _json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, list[dict[str, object]]]:
+    assert recommend.run([*map(str, argv), "--json"]) == 0
+    shown: dict[str, list[dict[str, object]]] = json.loads(capsys.readouterr().out)
+    return shown
+
+
+def test_one_history_gives_one_json_object(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = _json(capsys, bundle, "--history", "a 007 stranger", "-k", 10)
+    expected = Recommender.load(bundle).recommend(["a", "007"], k=10).to_dicts()
+    assert shown == {"k": 10, "dropped": 1, "recommendations": expected}
+    assert [one["rank"] for one in shown["recommendations"]] == [1, 2, 3]
+
+
+def test_ids_with_spaces_are_given_as_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = _json(capsys, bundle, "--history-json", '["c d", "é"]', "-k", 2)
+    expected = Recommender.load(bundle).recommend(["c d", "é"], k=2).to_dicts()
+    assert shown["recommendations"] == expected
+
+
+def test_exclude_candidates_and_seen_items_are_obeyed(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stock").write_text("c d\na\n007\n", encoding="utf-8")
+    options = ("--candidates", f"@{tmp_path / 'stock'}", "--exclude", '["c d"]')
+    shown = _json(capsys, bundle, "--history", "a", *options)["recommendations"]
+    assert [one["item_id"] for one in shown] == ["007"]
+    shown = _json(capsys, bundle, "--history", "a", *options, "--include-seen")["recommendations"]
+    assert {one["item_id"] for one in shown} == {"a", "007"}
+
+
+def test_a_file_of_histories_gives_a_list_for_each(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.jsonl").write_text('["a"]\n["c d"]\n[]\n', encoding="utf-8")
+    shown = _json(capsys, bundle, "--histories", tmp_path / "h.jsonl", "-k", 2, "--on-empty", "popular")
+    model = Recommender.load(bundle)
+    assert shown["recommendations"][:2] == model.recommend([["a"], ["c d"]], k=2).to_dicts()
+    assert [one["item_id"] for one in shown["recommendations"][2]] == ["b", "007"]  # type: ignore[index]
+
+
+def test_a_file_of_histories_is_printed_as_a_table(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.txt").write_text("a b 007 é\na zzz\n", encoding="utf-8")
+    assert recommend.run([str(bundle), "--histories", str(tmp_path / "h.txt"), "-k", "2"]) == 0
+    shown = capsys.readouterr()
+    rows = list(csv.DictReader(shown.out.splitlines()))
+    assert [(row["history"], row["rank"]) for row in rows] == [("1", "1"), ("2", "1"), ("2", "2")]
+    assert rows[0]["item_id"] == "c d"
+    assert "left out of the histories: 1" in shown.err
+
+
+def test_one_history_is_printed_best_first(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recommend.run([str(bundle), "--history", "a", "-k", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = Recommender.load(bundle).recommend(["a"], k=3)
+    assert [line.split(maxsplit=2)[2] for line in lines] == expected.ids.tolist()
+
+
+@pytest.mark.parametrize("given", [[], ["--history", ""], ["--history", "a", "--history-json", "[]"]])
+def test_exactly_one_way_of_giving_histories_is_needed(bundle: Path, given: list[str]) -> None:
+    with pytest.raises(ValueError, match="give one of --history, --history-json and --histories"):
+        recommend.run([str(bundle), *given])
+
+
+def test_an_empty_history_is_an_error(bundle: Path) -> None:
+    with pytest.raises(ValueError, match="history 0 has no known item"):
+        recommend.run([str(bundle), "--history-json", "[]"])
+
+
+def test_an_unknown_item_is_an_error_on_request(bundle: Path) -> None:
+    with pytest.raises(KeyError, match="'zzz'"):
+        recommend.run([str(bundle), "--history", "a zzz", "--unknown", "error"])
