@@ -1,0 +1,124 @@
+"""The short way: a log in, a model out that recommends, is judged and can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from conseq.config import to_json
+from conseq.data.log import InteractionLog
+from conseq.data.splits import Split
+from conseq.evaluation.result import Evaluation
+from conseq.run import runner
+from conseq.run.config import RunConfig, from_record, name_of, read_experiment
+from conseq.serving.recommender import Recommender
+
+Settings = str | Mapping[str, Any] | object
+
+
+class Model(Recommender):
+    """A trained model: a recommender that also knows how it was trained and how it was judged.
+
+    Args:
+        outcome: A finished run.
+        log: What it was trained on.
+
+    Attributes:
+        config: The experiment that made it.
+        split: The log as it was cut; the test part was not seen before the end.
+        evaluations: The test part judged with history ``"exclude"`` and ``"keep"``.
+        best_epoch: The epoch that validation picked.
+        epochs: Epochs trained.
+    """
+
+    def __init__(self, outcome: runner.Outcome, log: InteractionLog) -> None:
+        counts = np.bincount(log.items, minlength=log.n_items + 1)[1:]
+        super().__init__(outcome.encoder, log.item_ids, counts=counts)
+        self.config: RunConfig = outcome.config
+        self.split: Split = outcome.split
+        self.evaluations = outcome.evaluations
+        self.best_epoch = outcome.best_epoch
+        self.epochs = outcome.epochs
+        self._outcome = outcome
+        self._log = log
+
+    def evaluate(
+        self, *, history: Literal["exclude", "keep"], split: Literal["validation", "test"] = "test"
+    ) -> Evaluation:
+        """Gives how the model ranks held-out items in the full catalogue, with the floors beside it.
+
+        Args:
+            history: ``exclude``: items of the user's history are no candidates; ``keep``: they are.
+            split: The held-out part.
+
+        Returns:
+            The evaluation; ``.metrics`` holds ``HR@10``, ``NDCG@10``, ….
+        """
+        return runner.judge(self.scorer, self.split, history=history, part=split)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes a bundle that :meth:`conseq.Recommender.load` reads, without any training code.
+
+        Args:
+            folder: Where to write; an older bundle there is replaced.
+        """
+        runner.save(self._outcome, self._log, Path(folder))
+
+
+def train(
+    method: Settings,
+    log: InteractionLog,
+    *,
+    encoder: Settings = "sasrec",
+    split: Settings = "leave_one_out",
+    training: Mapping[str, Any] | object | None = None,
+    experiment: Path | str | None = None,
+    run: Path | str | None = None,
+    show: runner.Show = "lines",
+) -> Model:
+    """Gives a model trained on ``log`` and judged on what was held out of it.
+
+    Each of ``method``, ``encoder`` and ``split`` is a name (``"next_item"``), a mapping with a ``name`` and
+    settings (``{"name": "sasrec", "width": 128}``), or a settings object (``SASRecConfig(width=128)``).
+
+    Args:
+        method: The method; also ``package.module:Class`` for one of your own.
+        log: What :func:`conseq.read` gives.
+        encoder: The backbone.
+        split: How the log is cut.
+        training: Settings of the loop: a mapping or a :class:`conseq.TrainingConfig`.
+        experiment: A TOML file whose settings apply where the other arguments do not say otherwise.
+        run: The run's folder, for metrics, checkpoint and bundle; a run that is there already is gone on with.
+        show: Progress on standard error: ``bar``, ``lines`` or ``nothing``.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: on an unknown name or key, or settings that do not fit the log.
+    """
+    tables = {} if experiment is None else read_experiment(experiment)
+    given = {"method": method, "encoder": encoder, "split": split, "training": training or {}}
+    defaults = {"encoder": "sasrec", "split": "leave_one_out"}
+    for section, value in given.items():
+        if section in tables and defaults.get(section) == value:
+            continue
+        table = _table(value)
+        same = table.get("name") in (None, tables.get(section, {}).get("name"))
+        tables[section] = {**tables.get(section, {}), **table} if same else table
+    config = from_record(tables, source="train()")
+    outcome = runner.run(config, log, folder=None if run is None else Path(run), show=show)
+    return Model(outcome, log)
+
+
+def _table(value: Settings) -> dict[str, Any]:
+    """Gives what a caller wrote for a section as a table."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    name = name_of(value)
+    return to_json(value) if name is None else {"name": name, **to_json(value)}

@@ -1,0 +1,64 @@
+"""``conseq demo``: the main job, from a log to recommendations, on a built-in synthetic log."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+TRAINING = (
+    "--instances whole --batch-size 128 --epochs 30 --patience 5 --every 2 --metric NDCG@10 --encoder.dropout 0.2"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a synthetic log, prepare it, train SASRec on it, judge it, and recommend from it."""
+
+    folder: Path | None = None
+    """Where everything goes and stays; a temporary folder that is removed where not given."""
+    users: int = 2000
+    """Users of the synthetic log."""
+    seed: int = 0
+    """Of the synthetic log."""
+
+
+def run(argv: list[str]) -> int:
+    """Runs the commands that a user would give, each shown before it runs."""
+    options = tyro.cli(Options, prog="conseq demo", args=argv)
+    if options.folder is not None:
+        return _demo(options.folder, options)
+    with tempfile.TemporaryDirectory(prefix="conseq-demo-") as folder:
+        return _demo(Path(folder), options)
+
+
+def _demo(folder: Path, options: Options) -> int:
+    from conseq.data.synthetic import synthetic, write_csv
+
+    log, _ = synthetic(n_users=options.users, seed=options.seed)
+    events = folder / "events.csv"
+    write_csv(log, events)
+    print(f"a synthetic log of {log.n_users} users, {log.n_items} items, {len(log)} interactions: {events}", flush=True)
+    rows = log.items[log.offsets[0] : log.offsets[1]]
+    history = " ".join(log.item_ids.decode(rows[-6:]))
+    data, run_folder = folder / "prepared", folder / "run"
+    commands = [
+        f"prepare {events} {data} --k-core 5",
+        f"train next_item {data} --run {run_folder} {TRAINING}",
+        f"evaluate {run_folder} {data} --history exclude",
+        f"recommend {run_folder / 'bundle'} --history {shlex.quote(history)} -k 5",
+    ]
+    return max(_show(command) for command in commands)
+
+
+def _show(command: str) -> int:
+    from conseq.cli.main import main
+
+    print(f"\n$ conseq {command}", flush=True)
+    status = main(shlex.split(command))
+    sys.stdout.flush()
+    return status

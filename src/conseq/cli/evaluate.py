@@ -1,0 +1,56 @@
+"""``conseq evaluate RUN_OR_BUNDLE DATA --history exclude|keep``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Options:
+    """Judge a run or a bundle on held-out items of a log, in the full catalogue, with the floors beside it."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or a bundle."""
+    data: Annotated[str, tyro.conf.Positional]
+    """A prepared folder, or a log."""
+    history: Literal["exclude", "keep"]
+    """Whether items of the user's history are candidates."""
+    split: Literal["validation", "test"] = "test"
+    """The held-out part."""
+    slicing: Literal["leave_one_out", "by_time", "by_user"] | None = None
+    """How the log is cut; where not given, as the model's own record says, else leave_one_out."""
+    unknown: Literal["error", "drop"] = "error"
+    """Items of the log that the model does not know: refuse the log, or leave them out."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU where there is one."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(argv: list[str]) -> int:
+    """Judges a model and prints its metrics."""
+    options = tyro.cli(Options, prog="conseq evaluate", args=argv)
+    from conseq.data.readers import read
+    from conseq.evaluation.tables import as_text, metrics_table, slices_table
+    from conseq.run import judging
+
+    judged = judging.judge_bundle(
+        options.model,
+        read(options.data),
+        history=options.history,
+        part=options.split,
+        slicing=options.slicing,
+        unknown=options.unknown,
+        device=options.device,
+    )
+    if options.json:
+        print(json.dumps(judged.record()))
+    else:
+        print(as_text(metrics_table(judged)))
+        print(as_text(slices_table(judged, ["HR@10", "NDCG@10"])))
+    return 0

@@ -1,0 +1,80 @@
+"""The ``conseq`` command: finds the sub-command and turns a user's mistake into one message and status 2."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import conseq
+
+COMMANDS = {
+    "prepare": "read a log, filter it, and store it for training",
+    "train": "train a method on a prepared folder or a log, and judge it",
+    "evaluate": "judge a run or a bundle on held-out items under a stated protocol",
+    "recommend": "recommend items for histories from a bundle",
+    "export": "write the item vectors of a bundle",
+    "import-weights": "turn published weights into a bundle",
+    "data": "list known data sets, fetch one",
+    "demo": "the main job on a built-in synthetic log",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a sub-command.
+
+    Args:
+        argv: The arguments after ``conseq``; those of the process where None.
+
+    Returns:
+        The exit status: 0, or 2 for a user's mistake, or 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        return _run(argv[0], argv[1:])
+    if argv and argv[0] in {"-h", "--help", "--version"}:
+        print(f"conseq {conseq.__version__}" if argv[0] == "--version" else _usage())
+        return 0
+    problem = f"unknown command {argv[0]!r}" if argv else "a command is missing"
+    print(f"conseq: {problem}\n\n{_usage()}", file=sys.stderr)
+    return 2
+
+
+def _run(name: str, argv: list[str]) -> int:
+    """Runs the command called ``name``; a mistake of the user's becomes one message and status 2."""
+    command = importlib.import_module(f"conseq.cli.{name.replace('-', '_')}")
+    try:
+        return int(command.run(argv))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); Python would complain once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, KeyError, TypeError, FloatingPointError, ModuleNotFoundError) as error:
+        if os.environ.get("CONSEQ_DEBUG"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"conseq {name}: {message}", file=sys.stderr)
+        return 2
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: conseq COMMAND ...",
+            "",
+            "Train, judge and serve next-item recommenders.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`conseq COMMAND --help` tells of its options; `conseq --version` prints the version.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""``conseq train METHOD DATA``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from conseq.run.config import RunConfig
+    from conseq.run.runner import Outcome
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What must be known before the options are: they depend on it."""
+
+    method: str | None
+    encoder: str | None
+    split: str | None
+    experiment: Path | None
+
+
+def run(argv: list[str]) -> int:
+    """Trains a method and prints how the best epoch ranks the test part."""
+    from conseq.data.readers import read
+    from conseq.run import runner
+
+    names, rest = _names(argv)
+    options, config = _parse(names, rest)
+    log = read(options.data)
+    folder = (
+        options.run or Path("runs") / f"{config.method_name.split(':')[-1]}-{Path(options.data).stem}-{config.digest}"
+    )
+    show: runner.Show = "nothing" if options.quiet else ("bar" if sys.stderr.isatty() else "lines")
+    if config.split.name == "leave_one_out":
+        print(runner.LEAVE_ONE_OUT_NOTE, file=sys.stderr)
+    try:
+        outcome = runner.run(config, log, folder=folder, show=show, tensorboard=options.tensorboard)
+    except runner.Stopped as stopped:
+        print(f"{stopped}; the state is in {folder}. To go on, give the same command", file=sys.stderr)
+        return 130
+    print(json.dumps(_record(outcome)) if options.json else _report(outcome))
+    return 0
+
+
+def _names(argv: list[str]) -> tuple[_Names, list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--encoder", "--split"):
+        parser.add_argument(option)
+    parser.add_argument("--experiment", type=Path)
+    known, rest = parser.parse_known_args(argv)
+    method = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    return _Names(method, known.encoder, known.split, known.experiment), rest
+
+
+def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
+    """Gives the command's options and the experiment, from the experiment file and the command line."""
+    from conseq.run.config import RunConfig, from_record, read_experiment
+
+    tables = {} if names.experiment is None else read_experiment(names.experiment)
+    for section in ("method", "encoder", "split"):
+        name = getattr(names, section)
+        if name is not None and tables.get(section, {}).get("name", name) != name:
+            tables[section] = {}
+        if name is not None:
+            tables[section] = {**tables.get(section, {}), "name": name}
+    base = from_record(tables, source=str(names.experiment or "conseq train"))
+    flat = tyro.conf.OmitArgPrefixes
+    options_class = make_dataclass(
+        "Options",
+        [
+            ("data", Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="A prepared folder, or a log.")]),
+            ("run", Annotated[Path | None, tyro.conf.arg(help="The run's folder (given again: go on).")], None),
+            ("json", Annotated[bool, tyro.conf.arg(help="Print one JSON object.")], False),
+            ("quiet", Annotated[bool, tyro.conf.arg(help="No progress.")], False),
+            ("tensorboard", Annotated[bool, tyro.conf.arg(help="Write TensorBoard events, too.")], False),
+            ("method", flat[type(base.method)], field(default=base.method)),
+            ("training", flat[type(base.training)], field(default=base.training)),
+            ("encoder", type(base.encoder), field(default=base.encoder)),
+            ("split", type(base.split), field(default=base.split)),
+        ],
+        frozen=True,
+    )
+    prog = f"conseq train {names.method or 'METHOD'}"
+    about = "Also: --experiment FILE, --encoder NAME, --split NAME; the options below are those of the ones named."
+    options: Any = tyro.cli(options_class, prog=prog, description=about, args=rest)
+    config = RunConfig(
+        method_name=base.method_name,
+        method=options.method,
+        encoder_name=base.encoder_name,
+        encoder=options.encoder,
+        split=options.split,
+        training=options.training,
+    )
+    return options, config
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    evaluations = [one.record() for one in outcome.evaluations.values()]
+    best = {"best_epoch": outcome.best_epoch, "epochs": outcome.epochs}
+    return {"run": str(outcome.folder), **best, **outcome.config.record(), "evaluations": evaluations}
+
+
+def _report(outcome: Outcome) -> str:
+    from conseq.evaluation.tables import as_text, metrics_table
+
+    tables = [as_text(metrics_table(one)) for one in outcome.evaluations.values()]
+    picked = f"epoch {outcome.best_epoch} of {outcome.epochs}, picked by {outcome.config.training.metric} on validation"
+    return "\n".join([*tables, picked, f"run: {outcome.folder}", f"bundle: {outcome.folder}/bundle"])

@@ -1,0 +1,1 @@
+"""From a log and an experiment to a judged model in a folder."""

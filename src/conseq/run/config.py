@@ -1,0 +1,204 @@
+"""An experiment: method, encoder, split and training, read strictly from TOML or JSON."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conseq.config import parse, to_json
+from conseq.encoders import ENCODERS
+from conseq.encoders.encoder import Backbone, Encoder
+from conseq.methods import METHODS
+from conseq.methods.method import Method
+from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
+from conseq.training.config import TrainingConfig
+
+SECTIONS = ("method", "encoder", "split", "training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's result, but the data and the machine.
+
+    Attributes:
+        method_name: A name in ``METHODS`` or ``package.module:Class``.
+        method: Its settings.
+        encoder_name: A name in ``ENCODERS`` or ``package.module:Class``.
+        encoder: Its settings.
+        split: How the log is cut.
+        training: The loop's settings.
+    """
+
+    method_name: str
+    method: Any
+    encoder_name: str
+    encoder: Backbone[Encoder]
+    split: Splitting
+    training: TrainingConfig
+
+    def record(self) -> dict[str, dict[str, Any]]:
+        """Gives the experiment as plain values by section; :func:`from_record` gives it back."""
+        return {
+            "method": {"name": self.method_name, **to_json(self.method)},
+            "encoder": {"name": self.encoder_name, **to_json(self.encoder)},
+            "split": {"name": self.split.name, **to_json(self.split)},
+            "training": to_json(self.training),
+        }
+
+    @property
+    def digest(self) -> str:
+        """The first 12 digits of the SHA-256 of the record: equal for equal experiments."""
+        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
+    """Gives the experiment that ``values`` describe.
+
+    Args:
+        values: Tables by section (``method``, ``encoder``, ``split``, ``training``); the first three hold a
+            ``name``. What is left out has its default.
+        source: What the values came from, named in errors.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ValueError: on an unknown section, name or key, or a value of the wrong type; names it.
+    """
+    for section, table in values.items():
+        if section not in SECTIONS:
+            raise ValueError(f"{source}: {_unknown('section', section, SECTIONS)}")
+        if not isinstance(table, Mapping):
+            raise ValueError(f"{source}: section {section!r} must be a table, found {table!r}")
+    tables = {section: dict(typing.cast("Mapping[str, Any]", values.get(section, {}))) for section in SECTIONS}
+    method_name = _name(tables["method"], "next_item", f"{source}: method")
+    encoder_name = _name(tables["encoder"], "sasrec", f"{source}: encoder")
+    split_name = _name(tables["split"], LeaveOneOut().name, f"{source}: split")
+    if split_name not in SPLITS:
+        raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")
+    return RunConfig(
+        method_name=method_name,
+        method=parse(method_class(method_name)[1], tables["method"], source=f"{source}: method"),
+        encoder_name=encoder_name,
+        encoder=parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder"),
+        split=parse(SPLITS[split_name], tables["split"], source=f"{source}: split"),
+        training=parse(TrainingConfig, tables["training"], source=f"{source}: training"),
+    )
+
+
+def read_experiment(path: Path | str) -> dict[str, dict[str, Any]]:
+    """Gives the tables of an experiment file.
+
+    Args:
+        path: A TOML file, or the ``config.json`` of a run.
+
+    Returns:
+        Tables by section; tables of other names (``data``, ``paper``) are left out.
+
+    Raises:
+        ValueError: if the file is not TOML (or JSON, where its name says so).
+        FileNotFoundError: if there is none.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable experiment: {error}") from None
+    return {section: table for section, table in values.items() if section not in {"data", "paper", "versions"}}
+
+
+def method_class(name: str) -> tuple[type[Method[Any]], type[Any]]:
+    """Gives a method's class and its settings class.
+
+    Args:
+        name: A name in ``METHODS``, or ``package.module:Class`` for a class of the user's own, whose ``__init__``
+            annotates its first argument with the settings class.
+
+    Returns:
+        Both classes.
+
+    Raises:
+        ValueError: if there is no such method.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    found = _imported(name, "method", METHODS)
+    hints = typing.get_type_hints(found.__init__)
+    if not issubclass(found, Method) or "config" not in hints:
+        raise ValueError(f"method {name!r}: expected a Method whose __init__ takes `config: <its settings class>`")
+    return found, hints["config"]
+
+
+def encoder_class(name: str) -> type[Any]:
+    """Gives an encoder's settings class.
+
+    Args:
+        name: A name in ``ENCODERS``, or ``package.module:Class`` for settings of the user's own.
+
+    Returns:
+        The settings class.
+
+    Raises:
+        ValueError: if there is no such encoder.
+    """
+    return ENCODERS[name] if name in ENCODERS else _imported(name, "encoder", ENCODERS)
+
+
+def name_of(settings: object) -> str | None:
+    """Gives the name under which the class of a settings object is found; None for the training settings.
+
+    Args:
+        settings: Settings of a method, an encoder, a split or the training.
+
+    Returns:
+        The name, or ``package.module:Class`` for an encoder of the user's own.
+
+    Raises:
+        TypeError: if the class belongs to nothing.
+    """
+    if isinstance(settings, TrainingConfig):
+        return None
+    names: dict[type[Any], str] = {one[1]: name for name, one in METHODS.items()}
+    names |= {one: name for name, one in [*ENCODERS.items(), *SPLITS.items()]}
+    kind = type(settings)
+    if kind in names:
+        return names[kind]
+    if callable(settings):
+        return f"{kind.__module__}:{kind.__qualname__}"
+    raise TypeError(f"expected a name, a mapping or a settings object, found {settings!r}")
+
+
+def _imported(name: str, kind: str, known: Mapping[str, object]) -> type[Any]:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(f"{_unknown(kind, name, known)} (or give your own as package.module:Class)")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{kind} {name!r} cannot be imported: {error}") from None
+    if not isinstance(found, type):
+        raise ValueError(f"{kind} {name!r} is not a class")
+    return found
+
+
+def _name(table: dict[str, Any], default: str, source: str) -> str:
+    name = table.pop("name", default)
+    if not isinstance(name, str):
+        raise ValueError(f"{source}: name must be a string, found {name!r}")
+    return name
+
+
+def _unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return f"unknown {kind} {name!r}; {hint}"

@@ -1,0 +1,93 @@
+"""A stored model judged on a log that may number its items otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from conseq.config import parse
+from conseq.data.log import InteractionLog
+from conseq.data.vocabulary import Vocabulary
+from conseq.evaluation.result import Evaluation
+from conseq.run.runner import History, judge, resolve_device
+from conseq.run.splitting import SPLITS, Splitting
+from conseq.serving.bundle import Bundle, load_bundle
+
+
+def judge_bundle(
+    path: Path,
+    log: InteractionLog,
+    *,
+    history: History,
+    part: Literal["validation", "test"] = "test",
+    slicing: Literal["leave_one_out", "by_time", "by_user"] | None = None,
+    unknown: Literal["error", "drop"] = "error",
+    device: str = "auto",
+) -> Evaluation:
+    """Gives how a stored model ranks the held-out items of ``log``.
+
+    Args:
+        path: A run's folder, or a bundle.
+        log: The log, in its own numbering.
+        history: Whether items of the user's history are candidates.
+        part: The held-out part.
+        slicing: How the log is cut; None: as the bundle's record says, leave-one-out where it says nothing.
+        unknown: What to do with items that the bundle does not know.
+        device: Where to compute.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        ValueError: if the log has items that the bundle does not know and ``unknown`` is ``error``.
+    """
+    folder = path / "bundle" if (path / "config.json").exists() else path
+    bundle = load_bundle(folder, resolve_device(device))
+    split = cut_of(bundle, slicing).cut(renumber(log, bundle.item_ids, unknown=unknown))
+    return replace(judge(bundle.encoder, split, history=history, part=part), model=type(bundle.encoder).__name__)
+
+
+def cut_of(bundle: Bundle, slicing: str | None) -> Splitting:
+    """Gives the cut called ``slicing``, with the settings of the bundle's own record where that is the same cut."""
+    recorded = bundle.provenance.get("split")
+    table = dict(recorded) if isinstance(recorded, dict) else {}
+    name = str(table.pop("name", "leave_one_out"))
+    if slicing is not None and slicing != name:
+        name, table = slicing, {}
+    return parse(SPLITS[name], table, source="the bundle's record of its split")
+
+
+def renumber(
+    log: InteractionLog, item_ids: Vocabulary, *, unknown: Literal["error", "drop"] = "error"
+) -> InteractionLog:
+    """Gives ``log`` with the item numbers of another vocabulary.
+
+    Args:
+        log: The log.
+        item_ids: The numbering wanted.
+        unknown: ``drop`` leaves out interactions with items that are not in it.
+
+    Returns:
+        The log; its users keep their rows.
+
+    Raises:
+        ValueError: if items are unknown and may not be; names one.
+    """
+    if log.item_ids == item_ids:
+        return log
+    numbers = np.array([0] + [item_ids.number(one) or 0 for one in log.item_ids.ids], dtype=np.int32)
+    missing = np.flatnonzero(numbers[1:] == 0)
+    if missing.size and unknown == "error":
+        raise ValueError(
+            f"{missing.size} of the log's {log.n_items} items are unknown to the model, such as "
+            f"{log.item_ids.ids[missing[0]]!r}; judge it on the data it was trained on, or leave them out with "
+            "unknown=drop"
+        )
+    items = numbers[log.items]
+    kept = items > 0
+    offsets = np.concatenate([[0], np.cumsum(kept)])[log.offsets]
+    times = None if log.times is None else log.times[kept]
+    return InteractionLog(items[kept], offsets, times, log.user_ids, item_ids, log.manifest)

@@ -1,0 +1,318 @@
+"""One run: cut the log, train, judge, and leave everything in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from conseq.data.files import atomic_write
+from conseq.data.log import InteractionLog
+from conseq.data.splits import HeldOut, Split
+from conseq.data.train_set import TrainSet
+from conseq.encoders.encoder import Encoder, Scorer
+from conseq.evaluation.evaluator import evaluate
+from conseq.evaluation.metrics import parse as parse_metric
+from conseq.evaluation.ranks import Protocol
+from conseq.evaluation.result import Evaluation
+from conseq.methods.method import Method
+from conseq.run.config import RunConfig, method_class
+from conseq.serving.bundle import save_bundle
+from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
+from conseq.training.trainer import Stopped, Trainer, Watcher
+
+History = Literal["exclude", "keep"]
+Show = Literal["bar", "lines", "nothing"]
+
+LEAVE_ONE_OUT_NOTE = (
+    "note: leave-one-out lets training see what other users did after a judged user's target; "
+    "split by_time does not (it is the papers' protocol all the same)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a finished run gives.
+
+    Attributes:
+        config: The experiment.
+        encoder: With the weights of the best epoch.
+        split: The log as it was cut.
+        best_epoch: The epoch that validation picked; 0 where none was validated.
+        epochs: Epochs trained.
+        evaluations: The test part judged with history excluded and kept.
+        folder: The run's folder; None where nothing was written.
+    """
+
+    config: RunConfig
+    encoder: Encoder
+    split: Split
+    best_epoch: int
+    epochs: int
+    evaluations: dict[History, Evaluation]
+    folder: Path | None
+
+
+def run(
+    config: RunConfig,
+    log: InteractionLog,
+    *,
+    folder: Path | None = None,
+    show: Show = "nothing",
+    tensorboard: bool = False,
+) -> Outcome:
+    """Trains as ``config`` says and judges the best epoch on the test part, once, at the end.
+
+    A folder that holds the same run, unfinished, is gone on with; the result is that of a run that was never
+    interrupted.
+
+    Args:
+        config: The experiment.
+        log: What to learn from.
+        folder: The run's folder: configuration, metrics, checkpoint, evaluations, bundle. None: nothing is written.
+        show: Progress on standard error.
+        tensorboard: Also write TensorBoard events into the folder.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        ValueError: if the folder holds another run, or the experiment does not fit the log.
+        FloatingPointError: if the loss is not finite.
+        Stopped: after Ctrl-C, with the state saved.
+    """
+    parse_metric(config.training.metric)
+    split = config.split.cut(log)
+    if folder is not None:
+        _claim(folder, config, log)
+    device = resolve_device(config.training.device)
+    method = build(config, split, device)
+    watcher, bar = _watchers(config, folder, show=show, tensorboard=tensorboard)
+    trainer = Trainer(
+        method, config.training, lambda encoder: _validation(encoder, split, config), folder=folder, watcher=watcher
+    )
+    try:
+        with _finishing_the_step(trainer):
+            trainer.resume()
+            trainer.fit()
+    finally:
+        if bar is not None:
+            bar.close()
+    both: tuple[History, History] = ("exclude", "keep")
+    evaluations = {history: judge(method.encoder, split, history=history) for history in both}
+    outcome = Outcome(
+        config, method.encoder, split, trainer.stopping.best_epoch, trainer.epoch - 1, evaluations, folder
+    )
+    if folder is not None:
+        for evaluation in evaluations.values():
+            evaluation.save(folder)
+        save(outcome, log, folder / "bundle")
+    return outcome
+
+
+def build(config: RunConfig, split: Split, device: torch.device) -> Method[Any]:
+    """Gives the method on its device, with initial weights drawn from the experiment's seed.
+
+    Args:
+        config: The experiment.
+        split: Gives the training sequences.
+        device: Where training happens.
+
+    Returns:
+        The method.
+    """
+    training = config.training
+    torch.manual_seed(training.seed)
+    train = TrainSet(
+        split.train,
+        split.train_users,
+        split.n_items,
+        instances=training.instances,
+        max_length=config.encoder.max_length,
+        windows=training.windows,
+    )
+    make = method_class(config.method_name)[0]
+    # Methods are constructed as Method(config, train, backbone); the base class leaves the first to them.
+    method: Method[Any] = make(config.method, train.to(device), config.encoder)  # type: ignore[arg-type,call-arg]
+    return method.to(device)
+
+
+def judge(
+    scorer: Scorer, split: Split, *, history: History, part: Literal["validation", "test"] = "test", lists: bool = True
+) -> Evaluation:
+    """Gives how ``scorer`` ranks the held-out items, with the floors beside it.
+
+    Args:
+        scorer: The model.
+        split: The log as it was cut.
+        history: Whether items of the user's history are candidates.
+        part: The held-out part.
+        lists: Whether coverage and mean popularity of the recommended lists are computed too.
+
+    Returns:
+        The evaluation.
+    """
+    ks = (5, 10, 20, 50) if split.name == "by_user" else (5, 10, 20)
+    return evaluate(
+        scorer, _part(split, part), protocol(split, history=history, part=part), ks=ks, train=split.train, lists=lists
+    )
+
+
+def protocol(split: Split, *, history: History, part: Literal["validation", "test"]) -> Protocol:
+    """Gives the protocol of judging a part of ``split``; equal scores count against the model."""
+    return Protocol(split=part, slicing=split.name, history=history, ties="pessimistic")  # type: ignore[arg-type]
+
+
+def save(outcome: Outcome, log: InteractionLog, folder: Path) -> None:
+    """Writes the bundle that serves the outcome's encoder.
+
+    Args:
+        outcome: A finished run.
+        log: What it was trained on; gives the outside ids.
+        folder: Where the bundle goes.
+    """
+    provenance = {
+        **outcome.config.record(),
+        "data": data_record(log),
+        "versions": versions(),
+        "best_epoch": outcome.best_epoch,
+        "metrics": {str(one.protocol): one.metrics for one in outcome.evaluations.values()},
+    }
+    counts = np.bincount(log.items, minlength=log.n_items + 1)[1:]
+    save_bundle(outcome.encoder, outcome.config.encoder, log.item_ids, folder, provenance, counts=counts)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Gives the device called ``name``; ``auto`` is a GPU where there is one.
+
+    Args:
+        name: As torch names devices, or ``auto``.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def data_record(log: InteractionLog) -> dict[str, Any]:
+    """Gives what identifies a log in a run's record."""
+    counts = {"users": log.n_users, "items": log.n_items, "interactions": len(log)}
+    source = log.manifest.get("source")
+    return {"source": source, "hash": digest(log), **counts}
+
+
+def digest(log: InteractionLog) -> str:
+    """Gives the SHA-256 of a log's sequences, times and outside ids: equal for equal logs, however they were read."""
+    found = hashlib.sha256()
+    for array in (log.items, log.offsets, log.times):
+        if array is not None:
+            found.update(np.ascontiguousarray(array).data)
+    for ids in (log.user_ids, log.item_ids):
+        found.update(json.dumps(ids.ids).encode())
+    return found.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Gives the versions of what computes a run."""
+    found = {name: metadata.version(name) for name in ("conseq", "torch", "numpy", "polars")}
+    return {**found, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _validation(encoder: Encoder, split: Split, config: RunConfig) -> dict[str, float]:
+    asked = parse_metric(config.training.metric)
+    held = protocol(split, history=config.training.history, part="validation")
+    found = evaluate(encoder, split.validation, held)
+    return {**found.metrics, str(asked): found.value(str(asked))}
+
+
+def _part(split: Split, part: Literal["validation", "test"]) -> HeldOut:
+    return split.validation if part == "validation" else split.test
+
+
+def _claim(folder: Path, config: RunConfig, log: InteractionLog) -> None:
+    """Writes the run's configuration, or checks that the folder's is the same."""
+    path = folder / "config.json"
+    record = {**config.record(), "data": data_record(log)}
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found.pop("versions", None)
+        changed = sorted(_differences(found, json.loads(json.dumps(record))))
+        if changed:
+            raise ValueError(
+                f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
+    atomic_write(path, json.dumps({**record, "versions": versions()}, indent=1) + "\n")
+
+
+def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
+    """Gives the keys at which two JSON values differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+    elif a != b:
+        yield path
+
+
+def _watchers(
+    config: RunConfig, folder: Path | None, *, show: Show, tensorboard: bool
+) -> tuple[Watcher, ProgressBar | None]:
+    metric, epochs = str(parse_metric(config.training.metric)), config.training.epochs
+    watchers: list[Watcher] = []
+    bar = ProgressBar(metric, epochs) if show == "bar" else None
+    if bar is not None:
+        watchers.append(bar)
+    elif show == "lines":
+        watchers.append(EpochLines(metric, epochs))
+    if folder is not None:
+        watchers.append(MetricsFile(folder / "metrics.jsonl"))
+        if tensorboard:
+            watchers.append(TensorBoard(folder / "tensorboard"))
+    return Watchers(watchers), bar
+
+
+@contextmanager
+def _finishing_the_step(trainer: Trainer) -> Iterator[None]:
+    """Lets the first Ctrl-C (or SIGTERM) finish the step and save; the second one stops at once."""
+    if trainer.folder is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        trainer.interrupted = True
+        print("\nfinishing the step and saving; interrupt again to stop at once", file=sys.stderr, flush=True)
+
+    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["LEAVE_ONE_OUT_NOTE", "Outcome", "Stopped", "build", "judge", "run", "save"]

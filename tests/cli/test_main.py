@@ -1,0 +1,157 @@
+"""The command line as a whole: statuses, messages, JSON and nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import conseq
+from conseq.cli.main import COMMANDS, main
+from conseq.data.synthetic import cycle_log, write_csv
+from conseq.methods import METHODS
+from conseq.training.config import TrainingConfig
+
+SMALL = [
+    *("--encoder.width", "8", "--encoder.layers", "1", "--encoder.heads", "1", "--encoder.max-length", "6"),
+    *("--epochs", "2", "--metric", "HR@5"),
+]
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    path = tmp_path / "events.csv"
+    write_csv(cycle_log(n_users=40, n_items=12, length=6), path)
+    return path
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["conseq", conseq.__version__]
+
+
+def test_an_unknown_or_missing_command_is_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "unknown command 'trian'" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+def test_train_evaluate_and_recommend_work_on_one_another(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "next_item", str(events), "--run", str(run), *SMALL, "--json"]) == 0
+    captured = capsys.readouterr()
+    trained = json.loads(captured.out)  # one object and nothing beside it
+    assert trained["run"] == str(run)
+    assert "leave-one-out lets training see" in captured.err
+    assert captured.err.count("epoch ") >= 2
+    for history in ("exclude", "keep"):
+        assert main(["evaluate", str(run), str(events), "--history", history, "--json"]) == 0
+        judged = json.loads(capsys.readouterr().out)
+        assert judged["protocol"]["history"] == history
+        reported = [one for one in trained["evaluations"] if one["protocol"]["history"] == history]
+        assert judged["metrics"] == pytest.approx(reported[0]["metrics"])
+        assert {"HR@5", "NDCG@20"} <= set(judged["metrics"])
+        assert set(judged["floors"]) == {"popularity", "own history"}
+    items = cycle_log(n_users=40, n_items=12, length=6).item_ids.ids
+    assert main(["recommend", str(run / "bundle"), "--history", " ".join(items[:2]), "-k", "3", "--json"]) == 0
+    assert capsys.readouterr().out.strip().startswith("{")
+
+
+def test_the_same_command_again_goes_on_with_the_run(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "next_item", str(events), "--run", str(tmp_path / "run"), *SMALL, "--json"]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert "resuming after epoch 2" in again.err
+    metrics = [[one["metrics"] for one in record["evaluations"]] for record in (first, json.loads(again.out))]
+    assert metrics[0] == metrics[1]
+
+
+def test_an_experiment_file_sets_what_the_command_line_does_not(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "one.toml"
+    file.write_text('[method]\nname = "next_item"\nloss = "gbce"\n[encoder]\nname = "gru4rec"\nwidth = 8\n')
+    options = ["--experiment", str(file), "--epochs", "1", "--negatives", "3", "--run", str(tmp_path / "run"), "--json"]
+    assert main(["train", "next_item", str(events), *options]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["method"] == {**record["method"], "name": "next_item", "loss": "gbce", "negatives": 3}
+    assert (record["encoder"]["name"], record["encoder"]["width"]) == ("gru4rec", 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "next_item", "nowhere.csv"], "nowhere.csv"),
+        (["train", "nextitem", "EVENTS"], "did you mean 'next_item'"),
+        (["train", "next_item", "EVENTS", "--encoder", "sasrek"], "did you mean 'sasrec'"),
+        (["train", "next_item", "EVENTS", "--experiment", "nowhere.toml"], "nowhere.toml"),
+        (["evaluate", "nowhere", "EVENTS", "--history", "keep"], "nowhere is not a bundle"),
+        (["recommend", "nowhere", "--history", "a"], "nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_status_2(
+    arguments: list[str], message: str, events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(events) if one == "EVENTS" else one for one in arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "next_item", "EVENTS", "--epoch", "3"],
+        ["train", "next_item", "EVENTS", "--epochs", "many"],
+        ["train", "next_item", "EVENTS", "--epochs", "0"],
+        ["evaluate", "RUN", "EVENTS"],  # a protocol has no default for the history
+        ["evaluate", "RUN", "EVENTS", "--history", "drop"],
+    ],
+)
+def test_an_option_that_does_not_exist_or_has_no_such_value_exits_with_2(
+    arguments: list[str], events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(events) if one == "EVENTS" else one for one in arguments])
+    assert ended.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_no_option_of_a_method_hides_one_of_the_training() -> None:
+    training = set(TrainingConfig.__dataclass_fields__) | {"data", "run", "json", "quiet", "tensorboard"}
+    for name, (_, config) in METHODS.items():
+        assert not training & set(config.__dataclass_fields__), name
+
+
+def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, events: Path) -> None:
+    def interrupted(source: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("conseq.data.readers.read", interrupted)
+    assert main(["train", "next_item", str(events)]) == 130
+
+
+def test_the_demo_ends_with_metrics_floors_and_recommendations(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("conseq.cli.demo.TRAINING", "--epochs 1 --encoder.width 8")
+    assert main(["demo", "--users", "150", "--folder", str(tmp_path / "demo")]) == 0
+    text = capsys.readouterr().out
+    assert "history excluded" in text
+    assert "popularity" in text
+    assert len(text.strip().splitlines()[-1].split()) == 3
+    assert (tmp_path / "demo" / "run" / "bundle" / "weights.safetensors").exists()

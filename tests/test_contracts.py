@@ -1,0 +1,226 @@
+"""What every method and every encoder owes, whatever paper it comes from: one table, one row each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from conseq.data.sequences import Sequences, concatenate
+from conseq.data.train_set import Instances, TrainSet
+from conseq.encoders.caser import CaserConfig
+from conseq.encoders.encoder import Encoder, TokenEncoder
+from conseq.encoders.gru4rec import GRU4RecConfig
+from conseq.encoders.sasrec import SASRecConfig
+from conseq.methods.method import Method
+from conseq.methods.next_item import NextItem, NextItemConfig
+from conseq.nn.items import ItemTable
+from conseq.training.config import TrainingConfig
+from conseq.training.trainer import Stopped, Trainer
+
+N_ITEMS = 12
+LENGTH = 8
+
+ENCODERS: dict[str, Callable[[ItemTable], Encoder]] = {
+    "sasrec-bert": SASRecConfig(width=16, layers=2, heads=2, max_length=LENGTH, dropout=0.1, attention_dropout=0.1),
+    "sasrec-kang": SASRecConfig(
+        width=16, layers=2, heads=1, max_length=LENGTH, block="kang", positions="end", dropout=0.1
+    ),
+    "gru4rec": GRU4RecConfig(width=16, max_length=LENGTH, dropout=0.1),
+    "caser": CaserConfig(width=16, dropout=0.1),
+}
+
+TOKEN_ENCODERS = ["sasrec-bert", "sasrec-kang", "gru4rec"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as the contracts meet it: its settings, and the groups that its updates move."""
+
+    make: type[Method[Any]]
+    config: Any
+    groups: tuple[str, ...]
+
+
+METHODS = {
+    f"next_item-{loss}": Row(NextItem, NextItemConfig(loss=loss, negatives=4), ("all",))
+    for loss in ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
+}
+
+HISTORIES = Sequences.from_lists([[1, 2, 3], [4], list(range(1, 13)), [5, 6], [7, 8, 9, 10, 11, 12, 1, 2]])
+
+
+def encoder(name: str) -> Encoder:
+    torch.manual_seed(0)
+    table = ItemTable(N_ITEMS, 16, std=0.5)
+    return ENCODERS[name](table).eval()
+
+
+def cycle(instances: Instances) -> TrainSet:
+    """A log whose next item is certain: i is followed by i + 1, the last by the first."""
+    rows = [[(user + step) % N_ITEMS + 1 for step in range(3 + user % 3)] for user in range(180)]
+    return TrainSet(Sequences.from_lists(rows), torch.arange(180), N_ITEMS, instances=instances, max_length=LENGTH)
+
+
+def method(row: Row, backbone: str, instances: Instances = "prefixes") -> Method[Any]:
+    torch.manual_seed(0)
+    return row.make(row.config, cycle(instances), ENCODERS[backbone])  # type: ignore[arg-type,call-arg]
+
+
+def no_validation(encoder: Encoder) -> dict[str, float]:
+    return {"NDCG@20": 0.0}
+
+
+def always_better() -> Callable[[Encoder], dict[str, float]]:
+    """A validation that picks the last epoch."""
+    values = itertools.count()
+    return lambda encoder: {"NDCG@20": float(next(values))}
+
+
+def state(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: one.detach().clone() for name, one in module.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+pairs = pytest.mark.parametrize(("name", "backbone"), [(name, backbone) for name in METHODS for backbone in ENCODERS])
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_history_is_encoded_alike_whatever_shares_its_batch(name: str) -> None:
+    one = encoder(name)
+    together = one(HISTORIES)
+    for row in range(len(HISTORIES)):
+        alone = one(HISTORIES.select(torch.tensor([row])))
+        assert torch.allclose(together[row], alone[0], atol=1e-5)
+    twice = one(concatenate([HISTORIES, HISTORIES]))
+    assert torch.allclose(twice[len(HISTORIES) :], together, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TOKEN_ENCODERS)
+def test_a_state_does_not_see_what_comes_after_it(name: str) -> None:
+    one = encoder(name)
+    assert isinstance(one, TokenEncoder)
+    seqs = HISTORIES.tail(LENGTH)
+    changed = seqs.ids.clone()
+    changed[seqs.last] = changed[seqs.last] % N_ITEMS + 1
+    before, after = one.states(seqs), one.states(seqs.replace(changed))
+    earlier = torch.ones(len(changed), dtype=torch.bool)
+    earlier[seqs.last] = False
+    assert torch.equal(before[earlier], after[earlier])
+    assert not torch.allclose(before[seqs.last], after[seqs.last])
+
+
+@pytest.mark.parametrize("name", TOKEN_ENCODERS)
+def test_a_user_vector_is_the_last_state_of_the_items_that_are_read(name: str) -> None:
+    one = encoder(name)
+    assert isinstance(one, TokenEncoder)
+    read = HISTORIES.tail(LENGTH)
+    assert torch.allclose(one(HISTORIES), one.states(read)[read.last], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_scores_are_inner_products_with_the_items_alone(name: str) -> None:
+    one = encoder(name)
+    scores = one.scores(torch.full((len(HISTORIES),), -1), HISTORIES)
+    assert scores.shape == (len(HISTORIES), N_ITEMS)
+    expected = one(HISTORIES) @ one.items.weight[1 : N_ITEMS + 1].T
+    assert torch.allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pairs
+def test_a_method_learns_the_log_whose_next_item_is_certain(name: str, backbone: str) -> None:
+    one = method(METHODS[name], backbone)
+    Trainer(one, TrainingConfig(epochs=20, batch_size=64, learning_rate=1e-2, patience=None), always_better()).fit()
+    histories = Sequences.from_lists([[i + 1, (i + 1) % N_ITEMS + 1] for i in range(N_ITEMS)])
+    with torch.no_grad():
+        scores = one.encoder.scores(torch.full((N_ITEMS,), -1), histories)
+    # Losses over sampled items never push a user's own items down: those negatives are outside the history.
+    scores[histories.rows, histories.ids - 1] = -math.inf
+    right = (torch.arange(N_ITEMS) + 2) % N_ITEMS + 1
+    assert float((scores.argmax(1) + 1 == right).float().mean()) >= 0.9
+
+
+@pairs
+def test_a_stopped_and_resumed_run_ends_bit_identical(name: str, backbone: str, tmp_path: Any) -> None:
+    config = TrainingConfig(epochs=2, batch_size=100, patience=None)
+    whole = Trainer(method(METHODS[name], backbone), config, no_validation)
+    whole.fit()
+    stopped = Trainer(method(METHODS[name], backbone), config, no_validation, folder=tmp_path)
+    stopped.interrupted = True
+    with pytest.raises(Stopped):
+        stopped.fit()
+    torch.manual_seed(77)
+    resumed = Trainer(method(METHODS[name], backbone), config, no_validation, folder=tmp_path)
+    resumed.resume()
+    resumed.fit()
+    assert same(state(whole.method), state(resumed.method))
+
+
+@pairs
+def test_an_update_moves_its_group_only_and_no_view_writes_into_the_data(name: str, backbone: str) -> None:
+    one = method(METHODS[name], backbone).train()
+    trainer = Trainer(one, TrainingConfig(batch_size=64), no_validation)
+    data = one.train_set.sequences.ids.clone()
+    batch = one.train_set.batch(torch.arange(30))
+    history = batch.history.ids.clone()
+    groups = []
+    for group, terms in one.updates(batch, trainer.rng):
+        before = state(one)
+        trainer._step(group, terms)
+        own = {id(parameter) for parameter in one.groups()[group].parameters()}
+        for parameter_name, parameter in one.named_parameters():
+            if id(parameter) not in own:
+                assert torch.equal(parameter, before[parameter_name]), parameter_name
+        groups.append(group)
+    assert tuple(groups) == METHODS[name].groups
+    assert torch.equal(one.train_set.sequences.ids, data)
+    assert torch.equal(batch.history.ids, history)
+
+
+AWKWARD = {
+    "shortest histories": [[1, 2], [3, 4], [5, 6]],
+    "one target for all": [[1, 2, 9], [3, 4, 9], [5, 6, 9]],
+    "one user many times": [[1, 2, 3, 4, 5, 6, 7]],
+    "two examples": [[1, 2], [3, 4]],
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+@pairs
+def test_the_loss_of_an_awkward_batch_is_finite(name: str, backbone: str, case: str) -> None:
+    row, lists = METHODS[name], AWKWARD[case]
+    users = torch.arange(len(lists))
+    train = TrainSet(Sequences.from_lists(lists), users, N_ITEMS, instances="prefixes", max_length=LENGTH)
+    torch.manual_seed(0)
+    one = row.make(row.config, train, ENCODERS[backbone]).train()  # type: ignore[arg-type,call-arg]
+    rng = torch.Generator().manual_seed(0)
+    for _, terms in one.updates(train.batch(torch.arange(len(train))), rng):
+        total = torch.stack(list(terms.values())).sum()
+        assert torch.isfinite(total)
+        torch.autograd.backward(total)
+    assert all(torch.isfinite(p.grad).all() for p in one.parameters() if p.grad is not None)
+
+
+def test_one_pass_over_a_history_gives_the_gradient_of_its_prefixes() -> None:
+    """Without dropout, `whole` asks for the same next items from the same states as `prefixes` does."""
+    calm = SASRecConfig(width=16, layers=2, heads=2, max_length=LENGTH, dropout=0.0, attention_dropout=0.0)
+    gradients = []
+    ways: tuple[Instances, ...] = ("prefixes", "whole")
+    for instances in ways:
+        train = cycle(instances)
+        torch.manual_seed(0)
+        one = NextItem(NextItemConfig(), train, calm)
+        batch = train.batch(torch.arange(len(train)))
+        torch.autograd.backward(one.loss(batch, torch.Generator())["next_item"])
+        gradients.append(torch.cat([p.grad.flatten() for p in one.parameters() if p.grad is not None]))
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
