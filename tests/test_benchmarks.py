@@ -1,0 +1,61 @@
+"""The benchmarks' own instruments: a wrong meter would make every figure wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def _run(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / "measure.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def _python(code: str) -> str:
+    return f"{sys.executable} -c '{code}'"
+
+
+def test_a_sleep_costs_wall_seconds_and_hardly_any_cpu_seconds() -> None:
+    usage = _run(_python("import time; time.sleep(0.5)"))["median"]["a"]
+    assert usage["wall_s"] >= 0.5
+    assert usage["cpu_s"] < 0.4
+
+
+def test_the_cpu_seconds_and_memory_of_a_grandchild_count() -> None:
+    wait = "[0 for _ in iter(lambda: time.process_time() < 0.6, False)]"
+    inner = f"import time; x = bytearray(200 * 2**20); {wait}"
+    code = f'import subprocess, sys; subprocess.run([sys.executable, "-c", "{inner}"], check=True)'
+    usage = _run(_python(code))["median"]["a"]
+    assert usage["cpu_s"] >= 0.6
+    assert usage["peak_mib"] >= 200
+
+
+def test_a_command_gets_the_threads_it_was_measured_with() -> None:
+    report = 'import json, os; print("words"); print(json.dumps({"omp": int(os.environ["OMP_NUM_THREADS"])}))'
+    record = _run("--threads", "3", _python(report))
+    assert record["threads"] == 3
+    assert record["median"]["a"]["omp"] == 3
+
+
+def test_two_commands_alternate_and_are_compared_by_their_medians(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    a = _python(f'print(open("{order}", "a").write("a") and "{{\\"n\\": 2}}")')
+    b = _python(f'print(open("{order}", "a").write("b") and "{{\\"n\\": 5}}")')
+    record = _run("--rounds", "2", a, b)
+    assert order.read_text() == "abab"
+    assert record["b_over_a"]["n"] == 2.5
+    assert len(record["runs"]["b"]) == 2
+
+
+def test_a_failing_command_stops_the_measurement() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        _run(_python("raise SystemExit(3)"))
