@@ -29,17 +29,18 @@ class _Names:
 def run(argv: list[str]) -> int:
     """Trains a method and prints how the best epoch ranks the test part."""
     from conseq.data.readers import read
+    from conseq.data.summary import summary
     from conseq.run import runner
 
     names, rest = _names(argv)
     options, config = _parse(names, rest)
+    show: runner.Show = "nothing" if options.quiet else ("bar" if sys.stderr.isatty() else "lines")
     log = read(options.data)
+    if show != "nothing" and not Path(options.data).is_dir():
+        print(summary(log.manifest), file=sys.stderr)
     folder = (
         options.run or Path("runs") / f"{config.method_name.split(':')[-1]}-{Path(options.data).stem}-{config.digest}"
     )
-    show: runner.Show = "nothing" if options.quiet else ("bar" if sys.stderr.isatty() else "lines")
-    if config.split.name == "leave_one_out":
-        print(runner.LEAVE_ONE_OUT_NOTE, file=sys.stderr)
     try:
         outcome = runner.run(config, log, folder=folder, show=show, tensorboard=options.tensorboard)
     except runner.Stopped as stopped:

@@ -96,6 +96,8 @@ def run(
     """
     parse_metric(config.training.metric)
     split = config.split.cut(log)
+    if split.name == "leave_one_out" and show != "nothing":
+        print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
     if folder is not None:
         _claim(folder, config, log)
     device = resolve_device(config.training.device)
@@ -219,11 +221,11 @@ def data_record(log: InteractionLog) -> dict[str, Any]:
     """Gives what identifies a log in a run's record."""
     counts = {"users": log.n_users, "items": log.n_items, "interactions": len(log)}
     source = log.manifest.get("source")
-    return {"source": source, "hash": digest(log), **counts}
+    return {"source": source, "hash": log.manifest.get("data_hash") or digest(log), **counts}
 
 
 def digest(log: InteractionLog) -> str:
-    """Gives the SHA-256 of a log's sequences, times and outside ids: equal for equal logs, however they were read."""
+    """Gives the SHA-256 of a log that was made in a program: of its sequences, times and outside ids."""
     found = hashlib.sha256()
     for array in (log.items, log.offsets, log.times):
         if array is not None:
