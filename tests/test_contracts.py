@@ -18,6 +18,8 @@ from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Encoder, TokenEncoder
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.sasrec import SASRecConfig
+from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
+from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.nn.items import ItemTable
@@ -51,6 +53,14 @@ class Row:
 METHODS = {
     f"next_item-{loss}": Row(NextItem, NextItemConfig(loss=loss, negatives=4), ("all",))
     for loss in ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
+}
+
+METHODS |= {
+    "cl4srec": Row(CL4SRec, CL4SRecConfig(negatives=4), ("all",)),
+    "cl4srec-ce": Row(CL4SRec, CL4SRecConfig(loss="cross_entropy"), ("all",)),
+    "duorec": Row(DuoRec, DuoRecConfig(), ("all",)),
+    "duorec-both": Row(DuoRec, DuoRecConfig(pairs="both"), ("all",)),
+    "duorec-unsupervised": Row(DuoRec, DuoRecConfig(pairs="unsupervised"), ("all",)),
 }
 
 HISTORIES = Sequences.from_lists([[1, 2, 3], [4], list(range(1, 13)), [5, 6], [7, 8, 9, 10, 11, 12, 1, 2]])

@@ -17,8 +17,8 @@ Precision = Literal["float32", "bfloat16"]
 class TrainingConfig:
     """How a method is trained, on what instances, and when it stops."""
 
-    instances: Instances = "prefixes"
-    """prefixes: one example per next item; whole: one per history, all its next items in one pass."""
+    instances: Instances = "whole"
+    """whole: one example per history, all its next items in one pass; prefixes: one per next item, as RecBole does."""
     windows: bool = True
     """Cut histories longer than the encoder reads into windows (whole only); False: keep only the most recent."""
     batch_size: Annotated[int, Field(ge=1)] = 256
