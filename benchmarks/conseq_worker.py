@@ -149,9 +149,9 @@ class EpochClock:
     def epoch_done(self, record: dict[str, Any]) -> None:
         """Notes loss and metrics; the next epoch begins."""
         self.losses.append(record["terms"]["next_item"])
-        self.curve.append(record["metrics"])
+        self.curve.append({name: value for name, value in record["metrics"].items() if name != "HR@1"})
         seconds = self.epochs[-1].cpu_s
-        print(f"epoch {record['epoch']}: {seconds:.1f} CPU s, {record['metrics']}", file=sys.stderr, flush=True)
+        print(f"epoch {record['epoch']}: {seconds:.1f} CPU s, {self.curve[-1]}", file=sys.stderr, flush=True)
         self.start()
 
     def rewind(self, epoch: int) -> None:
@@ -164,6 +164,7 @@ def experiment(instances: str, epochs: int, seed: int, precision: str) -> RunCon
         width=64, layers=2, heads=2, max_length=50, hidden=256, block="bert", dropout=0.5, attention_dropout=0.5
     )
     training = TrainingConfig(
+        metric="HR@1",
         instances=instances,  # type: ignore[arg-type]
         batch_size=256,
         epochs=epochs,
@@ -199,12 +200,12 @@ def train(config: RunConfig, split: Split, *, curve: bool) -> tuple[Trainer, dic
     rising = itertools.count(1)
 
     def validate(encoder: Encoder) -> dict[str, float]:
-        # Every epoch counts as better than the one before, so that the last one's weights stay, as on the
-        # other side; and what happens here is no phase of training.
+        # By HR@1, which is the count of epochs here, each epoch is better than the one before, so that the last
+        # one's weights stay, as on the other side. And what happens here is no phase of training.
         phases.inside = True
         metrics = evaluate(encoder, split.test, KEPT).metrics if curve else {}
         phases.inside = False
-        return {**metrics, config.training.metric: float(next(rising))}
+        return {**metrics, "HR@1": float(next(rising))}
 
     trainer = Trainer(build(config, split, torch.device("cpu")), config.training, validate, watcher=clock)
     with observed(trainer, phases):

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Instances, TrainSet
+from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Encoder, TokenEncoder
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.nn.items import ItemTable
@@ -36,6 +38,7 @@ ENCODERS: dict[str, Callable[[ItemTable], Encoder]] = {
     ),
     "gru4rec": GRU4RecConfig(width=16, max_length=LENGTH, dropout=0.1),
     "caser": CaserConfig(width=16, dropout=0.1),
+    "attentive": AttentiveConfig(width=16, max_length=LENGTH),
 }
 
 TOKEN_ENCODERS = ["sasrec-bert", "sasrec-kang", "gru4rec"]
@@ -60,6 +63,7 @@ METHODS |= {
     "cl4srec-ce": Row(CL4SRec, CL4SRecConfig(loss="cross_entropy"), ("all",)),
     "duorec": Row(DuoRec, DuoRecConfig(), ("all",)),
     "duorec-both": Row(DuoRec, DuoRecConfig(pairs="both"), ("all",)),
+    "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",)),
     "duorec-unsupervised": Row(DuoRec, DuoRecConfig(pairs="unsupervised"), ("all",)),
 }
 

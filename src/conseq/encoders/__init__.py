@@ -1,5 +1,6 @@
 """The backbones by name: the settings class of each, whose values build the encoder."""
 
+from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.encoders.gru4rec import GRU4RecConfig
@@ -9,4 +10,5 @@ ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "sasrec": SASRecConfig,
     "gru4rec": GRU4RecConfig,
     "caser": CaserConfig,
+    "attentive": AttentiveConfig,
 }

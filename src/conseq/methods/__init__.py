@@ -4,11 +4,13 @@ from typing import Any
 
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 
 METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "cl4srec": (CL4SRec, CL4SRecConfig),
     "duorec": (DuoRec, DuoRecConfig),
+    "mclsr": (MCLSR, MCLSRConfig),
     "next_item": (NextItem, NextItemConfig),
 }

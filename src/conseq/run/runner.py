@@ -98,10 +98,10 @@ def run(
     split = config.split.cut(log)
     if split.name == "leave_one_out" and show != "nothing":
         print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
-    if folder is not None:
-        _claim(folder, config, log)
     device = resolve_device(config.training.device)
     method = build(config, split, device)
+    if folder is not None:
+        _claim(folder, config, log)
     watcher, bar = _watchers(config, folder, show=show, tensorboard=tensorboard)
     trainer = Trainer(
         method, config.training, lambda encoder: _validation(encoder, split, config), folder=folder, watcher=watcher
