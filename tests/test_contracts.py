@@ -21,9 +21,11 @@ from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
+from conseq.methods.prediction import Loss
 from conseq.nn.items import ItemTable
 from conseq.training.config import TrainingConfig
 from conseq.training.trainer import Stopped, Trainer
@@ -53,18 +55,25 @@ class Row:
     groups: tuple[str, ...]
 
 
-METHODS = {
-    f"next_item-{loss}": Row(NextItem, NextItemConfig(loss=loss, negatives=4), ("all",))
-    for loss in ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
-}
+NEXT_ITEM_LOSSES: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
 
-METHODS |= {
+RELEASED_MCLREC = MCLRecConfig(
+    scale_margin=False, margin_pairs="all", margin_bounds="anchor", normalise=True, encoder_steps=2
+)
+
+METHODS = {
+    **{
+        f"next_item-{loss}": Row(NextItem, NextItemConfig(loss=loss, negatives=4), ("all",))
+        for loss in NEXT_ITEM_LOSSES
+    },
     "cl4srec": Row(CL4SRec, CL4SRecConfig(negatives=4), ("all",)),
     "cl4srec-ce": Row(CL4SRec, CL4SRecConfig(loss="cross_entropy"), ("all",)),
     "duorec": Row(DuoRec, DuoRecConfig(), ("all",)),
     "duorec-both": Row(DuoRec, DuoRecConfig(pairs="both"), ("all",)),
-    "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",)),
     "duorec-unsupervised": Row(DuoRec, DuoRecConfig(pairs="unsupervised"), ("all",)),
+    "mclrec": Row(MCLRec, MCLRecConfig(), ("encoder", "augmenters")),
+    "mclrec-released": Row(MCLRec, RELEASED_MCLREC, ("encoder", "augmenters", "encoder")),
+    "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",)),
 }
 
 HISTORIES = Sequences.from_lists([[1, 2, 3], [4], list(range(1, 13)), [5, 6], [7, 8, 9, 10, 11, 12, 1, 2]])

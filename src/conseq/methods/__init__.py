@@ -4,6 +4,7 @@ from typing import Any
 
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
@@ -11,6 +12,7 @@ from conseq.methods.next_item import NextItem, NextItemConfig
 METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "cl4srec": (CL4SRec, CL4SRecConfig),
     "duorec": (DuoRec, DuoRecConfig),
+    "mclrec": (MCLRec, MCLRecConfig),
     "mclsr": (MCLSR, MCLSRConfig),
     "next_item": (NextItem, NextItemConfig),
 }

@@ -142,10 +142,14 @@ def margin_regularizer(a: Tensor, b: Tensor, *, per_row: bool = False) -> Tensor
     .. math:: \frac{1}{|\sigma^+|} \sum [\sigma^+ - o_{min}]_+ + \frac{1}{|\sigma^-|} \sum [o_{max} - \sigma^-]_+
 
     with :math:`o_{min}` and :math:`o_{max}` the smaller and the larger of :math:`\min \sigma^+` and
-    :math:`\max \sigma^-`. In the paper the scores are those between the two views: B positives on the diagonal
-    of :math:`a b^T`, B (B - 1) negatives beside it, one pair of bounds for all. With ``per_row``, as in the
-    authors' code, each of the 2B vectors has one positive, 2 (B - 1) negatives from both views, and bounds of
-    its own.
+    :math:`\max \sigma^-`. No positive is below the one and no negative above the other, so this is
+
+    .. math:: \overline{\sigma^+} - \overline{\sigma^-} + |\min \sigma^+ - \max \sigma^-|
+
+    and only the largest negative has to be looked for. In the paper the scores are those between the two views:
+    B positives on the diagonal of :math:`a b^T`, B (B - 1) negatives beside it, one pair of bounds for all. With
+    ``per_row``, as in the authors' code, each of the 2B vectors has one positive, 2 (B - 1) negatives from both
+    views, and bounds of its own.
 
     Args:
         a: float ``[B, D]``, the first view.
@@ -160,21 +164,28 @@ def margin_regularizer(a: Tensor, b: Tensor, *, per_row: bool = False) -> Tensor
     """
     _check_pairs(a, b, 1.0)
     a, b = _in_full_precision(a, b)
+    n = len(a)
     with torch.autocast(a.device.type, enabled=False):
+        positive = (a * b).sum(1)
         if per_row:
             both = torch.cat([a, b])
-            scores = both @ both.T
-            positive = (a * b).sum(1).repeat(2)[:, None]
-            ignored = _own_pairs(len(a), a.device)
+            least, most = positive.repeat(2), (both * both[_most_similar(both, both, (-n, 0, n))]).sum(1)
+            total = both.sum(0).square().sum() - both.square().sum() - 2 * positive.sum()
+            negative = total / (4 * n * (n - 1))
         else:
-            scores = (a @ b.T)[None].flatten(1)
-            positive = (a * b).sum(1)[None]
-            ignored = torch.eye(len(a), dtype=torch.bool, device=a.device).flatten()[None]
-        least = positive.min(1, keepdim=True).values
-        most = scores.masked_fill(ignored, -math.inf).max(1, keepdim=True).values
-        above = F.relu(positive - torch.minimum(least, most)).mean()
-        below = F.relu(torch.maximum(least, most) - scores).masked_fill(ignored, 0.0)
-        return above + below.sum() / (~ignored).sum()
+            nearest = _most_similar(a, b, (0,))
+            least, most = positive.min(), (a * b[nearest]).sum(1).max()
+            negative = (a.sum(0) @ b.sum(0) - positive.sum()) / (n * (n - 1))
+        return positive.mean() - negative + (least - most).abs().mean()
+
+
+@torch.no_grad()
+def _most_similar(a: Tensor, b: Tensor, hidden: tuple[int, ...]) -> Tensor:
+    """Gives for each row of ``a`` the row of ``b`` with the largest product, but for those on ``hidden`` diagonals."""
+    scores = a @ b.T
+    for diagonal in hidden:
+        scores.diagonal(diagonal).fill_(-math.inf)
+    return scores.argmax(1)
 
 
 class _BothWays(torch.autograd.Function):

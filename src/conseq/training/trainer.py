@@ -228,7 +228,8 @@ class Trainer:
             return nullcontext()
         if self.train.device.type == "cpu":
             return next_item.lowered_softmax(torch.bfloat16)
-        return torch.autocast(self.train.device.type, dtype=torch.bfloat16)
+        # A cached copy of lowered weights would outlive the step between two updates of a batch.
+        return torch.autocast(self.train.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def _set_rate(self, number: int, n_batches: int) -> None:
         rate = learning_rate(self.config, (self.epoch - 1) * n_batches + number, n_batches)
