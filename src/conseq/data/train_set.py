@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from conseq.data.sequences import Sequences, offsets_of, slices
+from conseq.data.vocabulary import Vocabulary
 
 Instances = Literal["prefixes", "whole"]
 
@@ -72,6 +73,7 @@ class TrainSet:
             overlapping windows, in which every next item is asked for exactly once, with at least half of
             ``max_length`` items before it where there are as many. False: what is older than the most recent
             ``max_length + 1`` items is left out, as the S3Rec family does.
+        item_ids: Outside ids of the items, for methods that read facts about items; None: such a method refuses.
 
     Raises:
         ValueError: if no sequence has two items, so that there is nothing to predict.
@@ -86,10 +88,12 @@ class TrainSet:
         instances: Instances,
         max_length: int,
         windows: bool = True,
+        item_ids: Vocabulary | None = None,
     ) -> None:
         self.sequences = sequences
         self.sequence_users = users
         self.n_items = n_items
+        self.item_ids = item_ids
         self.instances = instances
         self.max_length = max_length
         if instances == "prefixes":

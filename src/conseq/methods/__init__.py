@@ -3,7 +3,9 @@
 from typing import Any
 
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
+from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
@@ -11,7 +13,9 @@ from conseq.methods.next_item import NextItem, NextItemConfig
 
 METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "cl4srec": (CL4SRec, CL4SRecConfig),
+    "coserec": (CoSeRec, CoSeRecConfig),
     "duorec": (DuoRec, DuoRecConfig),
+    "iclrec": (ICLRec, ICLRecConfig),
     "mclrec": (MCLRec, MCLRecConfig),
     "mclsr": (MCLSR, MCLSRConfig),
     "next_item": (NextItem, NextItemConfig),

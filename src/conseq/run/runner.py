@@ -23,6 +23,7 @@ from conseq.data.files import atomic_write
 from conseq.data.log import InteractionLog
 from conseq.data.splits import HeldOut, Split
 from conseq.data.train_set import TrainSet
+from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Encoder, Scorer
 from conseq.evaluation.evaluator import evaluate
 from conseq.evaluation.metrics import parse as parse_metric
@@ -99,7 +100,7 @@ def run(
     if split.name == "leave_one_out" and show != "nothing":
         print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
     device = resolve_device(config.training.device)
-    method = build(config, split, device)
+    method = build(config, split, device, item_ids=log.item_ids)
     if folder is not None:
         _claim(folder, config, log)
     watcher, bar = _watchers(config, folder, show=show, tensorboard=tensorboard)
@@ -125,13 +126,14 @@ def run(
     return outcome
 
 
-def build(config: RunConfig, split: Split, device: torch.device) -> Method[Any]:
+def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vocabulary | None = None) -> Method[Any]:
     """Gives the method on its device, with initial weights drawn from the experiment's seed.
 
     Args:
         config: The experiment.
         split: Gives the training sequences.
         device: Where training happens.
+        item_ids: Outside ids of the items, for methods that read facts about items.
 
     Returns:
         The method.
@@ -145,6 +147,7 @@ def build(config: RunConfig, split: Split, device: torch.device) -> Method[Any]:
         instances=training.instances,
         max_length=config.encoder.max_length,
         windows=training.windows,
+        item_ids=item_ids,
     )
     make = method_class(config.method_name)[0]
     # Methods are constructed as Method(config, train, backbone); the base class leaves the first to them.
