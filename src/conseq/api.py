@@ -72,8 +72,8 @@ def train(
     method: Settings,
     log: InteractionLog,
     *,
-    encoder: Settings = "sasrec",
-    split: Settings = "leave_one_out",
+    encoder: Settings | None = None,
+    split: Settings | None = None,
     training: Mapping[str, Any] | object | None = None,
     experiment: Path | str | None = None,
     run: Path | str | None = None,
@@ -87,8 +87,8 @@ def train(
     Args:
         method: The method; also ``package.module:Class`` for one of your own.
         log: What :func:`conseq.read` gives.
-        encoder: The backbone.
-        split: How the log is cut.
+        encoder: The backbone; SASRec where neither this nor the experiment says otherwise.
+        split: How the log is cut; leave-one-out where neither this nor the experiment says otherwise.
         training: Settings of the loop: a mapping or a :class:`conseq.TrainingConfig`.
         experiment: A TOML file whose settings apply where the other arguments do not say otherwise.
         run: The run's folder, for metrics, checkpoint and bundle; a run that is there already is gone on with.
@@ -99,12 +99,12 @@ def train(
 
     Raises:
         ValueError: on an unknown name or key, or settings that do not fit the log.
+        TypeError: if a setting is neither a name, a mapping nor a settings object.
     """
     tables = {} if experiment is None else read_experiment(experiment)
-    given = {"method": method, "encoder": encoder, "split": split, "training": training or {}}
-    defaults = {"encoder": "sasrec", "split": "leave_one_out"}
+    given = {"method": method, "encoder": encoder, "split": split, "training": training}
     for section, value in given.items():
-        if section in tables and defaults.get(section) == value:
+        if value is None:
             continue
         table = _table(value)
         same = table.get("name") in (None, tables.get(section, {}).get("name"))

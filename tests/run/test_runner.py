@@ -254,3 +254,8 @@ def test_a_splits_settings_reach_the_cut() -> None:
     assert split.train.lengths.tolist() == [4] * 60
     with pytest.raises(ValueError, match="give both validation_from and test_from"):
         parse(type(by_time.split), {"validation_from": 4.0}, source="x").cut(log())
+
+
+def test_a_catalogue_of_one_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="the log has a single item"):
+        runner.run(config(), log(n_items=1))

@@ -278,3 +278,23 @@ def test_validation_happens_every_few_epochs_and_at_the_end() -> None:
     watcher = Recorder()
     Trainer(method(), settings(epochs=5, every=2), by_loss, watcher=watcher).fit()
     assert [one["epoch"] for one in watcher.records if "metrics" in one] == [2, 4, 5]
+
+
+def test_a_run_whose_epochs_have_one_batch_can_be_stopped_too(tmp_path: Path) -> None:
+    whole = Trainer(method(), settings(epochs=6, batch_size=1000), by_loss)
+    whole.fit()
+    stopped = Trainer(method(), settings(epochs=6, batch_size=1000), by_loss, folder=tmp_path)
+    stopped.watcher = Recorder(stopped, after=3)
+    with pytest.raises(Stopped):
+        stopped.fit()
+    assert stopped.epoch == 4
+    resumed = Trainer(method(), settings(epochs=6, batch_size=1000), by_loss, folder=tmp_path)
+    resumed.resume()
+    resumed.fit()
+    assert same(whole.method.state_dict(), resumed.method.state_dict())
+
+
+def test_a_run_that_begins_without_a_checkpoint_forgets_what_an_earlier_process_left(tmp_path: Path) -> None:
+    watcher = Recorder()
+    assert not Trainer(method(), settings(), by_loss, folder=tmp_path, watcher=watcher).resume()
+    assert watcher.rewound == [0]

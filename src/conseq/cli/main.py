@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(name: str, argv: list[str]) -> int:
     """Runs the command called ``name``; a mistake of the user's becomes one message and status 2."""
+    # A refused value is told with what was found and expected; a web address of the checker's adds nothing.
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
     command = importlib.import_module(f"conseq.cli.{name.replace('-', '_')}")
     try:
         return int(command.run(argv))

@@ -30,9 +30,12 @@ def run(argv: list[str]) -> int:
     """Trains a method and prints how the best epoch ranks the test part."""
     from conseq.data.readers import read
     from conseq.data.summary import summary
+    from conseq.methods import METHODS
     from conseq.run import runner
 
     names, rest = _names(argv)
+    if names.method is None and not {"-h", "--help"} & set(rest):
+        raise ValueError("METHOD comes first: conseq train METHOD DATA [options]; known methods: " + ", ".join(METHODS))
     options, config = _parse(names, rest)
     show: runner.Show = "nothing" if options.quiet else ("bar" if sys.stderr.isatty() else "lines")
     log = read(options.data)
@@ -65,6 +68,9 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
     from conseq.run.config import RunConfig, from_record, read_experiment
 
     tables = {} if names.experiment is None else read_experiment(names.experiment)
+    written = tables.get("method", {}).get("name", names.method)
+    if names.method is not None and written != names.method:
+        raise ValueError(f"{names.experiment} is an experiment of method {written!r}, not of {names.method!r}")
     for section in ("method", "encoder", "split"):
         name = getattr(names, section)
         if name is not None and tables.get(section, {}).get("name", name) != name:

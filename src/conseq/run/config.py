@@ -132,8 +132,8 @@ def method_class(name: str) -> tuple[type[Method[Any]], type[Any]]:
     if name in METHODS:
         return METHODS[name]
     found = _imported(name, "method", METHODS)
-    hints = typing.get_type_hints(found.__init__)
-    if not issubclass(found, Method) or "config" not in hints:
+    hints = typing.get_type_hints(found.__init__) if issubclass(found, Method) else {}
+    if "config" not in hints:
         raise ValueError(f"method {name!r}: expected a Method whose __init__ takes `config: <its settings class>`")
     return found, hints["config"]
 
@@ -150,7 +150,12 @@ def encoder_class(name: str) -> type[Any]:
     Raises:
         ValueError: if there is no such encoder.
     """
-    return ENCODERS[name] if name in ENCODERS else _imported(name, "encoder", ENCODERS)
+    if name in ENCODERS:
+        return ENCODERS[name]
+    found = _imported(name, "encoder", ENCODERS)
+    if not hasattr(found, "__pydantic_fields__"):
+        raise ValueError(f"encoder {name!r}: expected the encoder's settings class, made with conseq.config.settings")
+    return found
 
 
 def name_of(settings: object) -> str | None:

@@ -84,7 +84,7 @@ def renumber(
         raise ValueError(
             f"{missing.size} of the log's {log.n_items} items are unknown to the model, such as "
             f"{log.item_ids.ids[missing[0]]!r}; judge it on the data it was trained on, or leave them out with "
-            "unknown=drop"
+            "--unknown drop"
         )
     items = numbers[log.items]
     kept = items > 0

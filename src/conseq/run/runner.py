@@ -137,8 +137,13 @@ def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vo
 
     Returns:
         The method.
+
+    Raises:
+        ValueError: if the catalogue has a single item, or the method does not fit the experiment.
     """
     training = config.training
+    if split.n_items < 2:
+        raise ValueError("the log has a single item, so there is no next item to choose; a catalogue needs at least 2")
     torch.manual_seed(training.seed)
     train = TrainSet(
         split.train,

@@ -44,7 +44,7 @@ class TrainingConfig:
     every: Annotated[int, Field(ge=1)] = 1
     """Epochs from one validation to the next."""
     patience: Annotated[int, Field(ge=1)] | None = 10
-    """Validations without a better metric after which training stops; never where not given."""
+    """Validations without a better metric after which training stops; None: never."""
     not_before: Annotated[int, Field(ge=0)] = 0
     """First epoch at which it may stop, for methods whose loss changes on the way."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -58,6 +58,8 @@ class MetricsFile:
 
     def rewind(self, epoch: int) -> None:
         """Drops the lines of later epochs, which a killed process may have left (the last may be cut short)."""
+        if not self.path.exists():
+            return
         kept = [json.dumps(record) for record in read_metrics(self.path) if record["epoch"] <= epoch]
         atomic_write(self.path, "".join(line + "\n" for line in kept))
 
@@ -118,6 +120,8 @@ class TensorBoard:
 
     def rewind(self, epoch: int) -> None:
         """Makes TensorBoard forget later epochs."""
+        if epoch == 0 and not self.folder.exists():
+            return
         self.writer = self.make(str(self.folder), purge_step=epoch + 1)
 
 
@@ -153,7 +157,8 @@ class EpochLines:
 
     def rewind(self, epoch: int) -> None:
         """Says where training goes on."""
-        print(f"resuming after epoch {epoch}", file=self.stream or sys.stderr, flush=True)
+        if epoch:
+            print(f"resuming after epoch {epoch}", file=self.stream or sys.stderr, flush=True)
 
 
 class ProgressBar(EpochLines):

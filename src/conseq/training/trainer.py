@@ -47,7 +47,7 @@ class Watcher(Protocol):
         """An epoch is over; ``record`` holds its number, terms, metrics and seconds."""
 
     def rewind(self, epoch: int) -> None:
-        """Training goes on from the end of ``epoch``: forget later records."""
+        """Training goes on from the end of ``epoch`` (0: it begins): forget later records."""
 
 
 class Trainer:
@@ -106,6 +106,8 @@ class Trainer:
         """
         while self.epoch <= self.config.epochs and not self.stopping.should_stop(self.epoch - 1):
             self._run_epoch()
+            if self.interrupted and self.epoch <= self.config.epochs and not self.stopping.should_stop(self.epoch - 1):
+                raise Stopped(self.epoch, self.done)
         if self.best:
             self.method.load_state_dict(self.best)
         self.method.eval()
@@ -120,6 +122,8 @@ class Trainer:
             ValueError: if the checkpoint is damaged or belongs to another configuration.
         """
         if self.checkpoint_path is None or not self.checkpoint_path.exists():
+            if self.watcher is not None:
+                self.watcher.rewind(0)
             return False
         state = checkpoint.load(self.checkpoint_path)
         try:

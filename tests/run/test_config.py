@@ -1,0 +1,138 @@
+"""Experiments that name classes of the user's own, and files that hold more than an experiment."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conseq.config import settings
+from conseq.encoders.gru4rec import GRU4Rec, GRU4RecConfig
+from conseq.methods import METHODS
+from conseq.nn.items import ItemTable
+from conseq.run.config import from_record, method_class, name_of, read_experiment
+from conseq.run.splitting import SPLITS
+from conseq.training.config import TrainingConfig
+
+OWN = """
+from conseq.config import settings
+from conseq.encoders.gru4rec import GRU4Rec, GRU4RecConfig
+from conseq.methods.method import Method
+
+
+@settings
+class MineConfig:
+    weight: float = 0.5
+
+
+class Mine(Method):
+    def __init__(self, config: MineConfig, train, backbone):
+        super().__init__(train, backbone)
+
+
+class WithoutConfig(Method):
+    def __init__(self, train, backbone):
+        super().__init__(train, backbone)
+
+
+@settings
+class WideConfig:
+    width: int = 96
+    max_length: int = 10
+
+    def __call__(self, items):
+        return GRU4Rec(GRU4RecConfig(width=self.width), items)
+
+
+a_function = print
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of an importable module with a method and an encoder."""
+    (tmp_path / "own_things.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "own_things"
+    monkeypatch.delitem(sys.modules, "own_things", raising=False)
+
+
+@settings
+class HereConfig:
+    """Settings of an encoder that stands in this file."""
+
+    width: int = 8
+    max_length: int = 5
+
+    def __call__(self, items: ItemTable) -> GRU4Rec:
+        return GRU4Rec(GRU4RecConfig(width=self.width), items)
+
+
+def test_a_method_and_an_encoder_of_ones_own_are_found_by_their_import_path(own: str) -> None:
+    values = {"method": {"name": f"{own}:Mine", "weight": 0.25}, "encoder": {"name": f"{own}:WideConfig"}}
+    config = from_record(values, source="test")
+    assert config.method.weight == 0.25
+    assert (config.encoder.width, config.encoder.max_length) == (96, 10)
+    assert from_record(config.record(), source="again") == config
+
+
+def test_settings_of_ones_own_are_checked_like_ours(own: str) -> None:
+    with pytest.raises(ValueError, match="unknown key 'weigh'; did you mean 'weight'"):
+        from_record({"method": {"name": f"{own}:Mine", "weigh": 1.0}}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("{}:Absent", "cannot be imported: .*Absent"),
+        ("{}:a_function", "is not a class"),
+        ("{}:WithoutConfig", "expected a Method whose __init__ takes `config"),
+        ("nowhere_at_all:Mine", "cannot be imported: No module named 'nowhere_at_all'"),
+    ],
+)
+def test_an_import_path_that_leads_to_no_method_is_refused(name: str, message: str, own: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        method_class(name.format(own))
+
+
+def test_every_known_method_has_its_own_settings_class() -> None:
+    for name, (method, config) in METHODS.items():
+        assert method_class(name) == (method, config)
+        assert name_of(config()) == name
+
+
+def test_settings_objects_are_named_as_files_name_them() -> None:
+    assert [name_of(one()) for one in SPLITS.values()] == list(SPLITS)
+    assert name_of(TrainingConfig()) is None
+    assert name_of(HereConfig()) == f"{HereConfig.__module__}:HereConfig"
+    with pytest.raises(TypeError, match="expected a name, a mapping or a settings object, found 3"):
+        name_of(3)
+
+
+def test_an_experiment_file_may_say_more_than_the_experiment(tmp_path: Path) -> None:
+    toml = tmp_path / "one.toml"
+    toml.write_text('[data]\nname = "beauty"\n[paper]\n"NDCG@10" = 0.04\n[training]\nepochs = 3\n')
+    assert read_experiment(toml) == {"training": {"epochs": 3}}
+    stored = tmp_path / "config.json"
+    stored.write_text(json.dumps({"training": {"epochs": 3}, "data": {"users": 1}, "versions": {"torch": "2"}}))
+    assert read_experiment(stored) == {"training": {"epochs": 3}}
+
+
+def test_equal_experiments_have_equal_digests_and_others_do_not() -> None:
+    plain, same = from_record({}, source="a"), from_record({"method": {"name": "next_item"}}, source="b")
+    other = from_record({"training": {"seed": 1}}, source="c")
+    assert plain.digest == same.digest != other.digest
+    assert len(plain.digest) == 12
+
+
+def test_a_config_without_a_name_is_next_item_with_sasrec_and_leave_one_out() -> None:
+    record: dict[str, dict[str, Any]] = from_record({}, source="test").record()
+    assert [record[section]["name"] for section in ("method", "encoder", "split")] == [
+        "next_item",
+        "sasrec",
+        "leave_one_out",
+    ]
