@@ -1,9 +1,12 @@
 """Runs what the documentation shows, page by page, in an empty folder.
 
-Every ``console`` and ``python`` block of a page runs in order; ``python`` blocks of a page continue one another. What a
-page shows as output (after the commands of a console block, or in a ``text`` block after a ``python`` one) must be
-printed in that form: numbers and spacing may differ, and a line ``...`` stands for any lines. A block after
+Every ``console`` and ``python`` block of a page runs in order; ``python`` blocks of a page continue one another. A
+block with a title (```` ```toml title="mine.toml" ````) is a file of that name. What a page shows as output (after the
+commands of a console block, or in a ``text`` block after a ``python`` one) must be printed in that form: numbers and
+spacing may differ, ``...`` stands for any text and, alone on a line, for any lines. A block after
 ``<!-- not run: the reason -->`` is left out.
+
+Trainings that a method's page shows and that are not run, because they need a real log, must at least be understood.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,22 +23,33 @@ from pathlib import Path
 
 import pytest
 
+from conseq.cli import train
+from conseq.methods import METHODS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
+TRAININGS = [
+    found[1]
+    for name, page in PAGES.items()
+    if name.startswith("docs/methods/")
+    for found in re.finditer(r"^\$ conseq (train (?:\\\n|.)+)$", page.read_text(), re.MULTILINE)
+]
 FIRST = "docs/getting-started.md"
 BLOCK = re.compile(
-    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n+)?^```(?P<kind>console|python|text)\n(?P<body>.*?)^```$",
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n+)?"
+    r'^```(?P<kind>console|python|text|toml)(?: title="(?P<title>[^"\n]+)")?\n(?P<body>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to run, and the output that the page shows for it (empty: none shown)."""
+    """Something to run, or a file to write, and the output that the page shows for it (empty: none shown)."""
 
     kind: str
     source: str
     shown: str
+    title: str = ""
 
 
 def steps(page: str) -> list[Step]:
@@ -43,6 +58,11 @@ def steps(page: str) -> list[Step]:
     runs = False
     for block in BLOCK.finditer(page):
         kind, body = block["kind"], block["body"]
+        if block["title"]:
+            found.append(Step("file", body, "", block["title"]))
+            continue
+        if kind == "toml":
+            raise AssertionError(f"a toml block needs a title, the file's name: {body!r}")
         if kind == "text":
             if runs and found and found[-1].kind == "python":
                 found[-1] = Step("python", found[-1].source, body)
@@ -67,10 +87,10 @@ def form(line: str) -> str:
 
 
 def shows(printed: str, shown: str) -> bool:
-    """Whether ``printed`` has the lines ``shown``, one after the other, a line ``...`` standing for any lines."""
+    """Whether ``printed`` has the lines ``shown``, one after the other, with ``...`` for any text and any lines."""
     pattern = ""
     for line in filter(None, map(form, shown.splitlines())):
-        pattern += r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n"
+        pattern += r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
     lines = "".join(form(line) + "\n" for line in printed.splitlines() if form(line))
     return re.search(r"(?:\A|(?<=\n))" + pattern, lines) is not None
 
@@ -87,9 +107,18 @@ def test_commands_of_a_block_keep_their_own_output() -> None:
     assert steps(page) == [Step("console", "conseq a     b", "one\n"), Step("console", "conseq c", "")]
 
 
+def test_a_block_with_a_title_is_a_file() -> None:
+    page = '```toml title="mine.toml"\n[training]\n```\n\n```python title="mine.py"\na = 1\n```\n'
+
+    assert steps(page) == [Step("file", "[training]\n", "", "mine.toml"), Step("file", "a = 1\n", "", "mine.py")]
+    with pytest.raises(AssertionError, match="a toml block needs a title"):
+        steps("```toml\n[training]\n```\n")
+
+
 def test_output_is_compared_by_form_and_not_by_number() -> None:
     assert shows("NDCG@10   0.0431\nrest\n", "NDCG@10  .05\n")
     assert shows("a 1\nb\nc\nd\n", "a 2\n...\nd\n")
+    assert shows("a: long\nb\n", "a: ...\nb\n")
     assert not shows("NDCG@10 0.04\n", "HR@10 0.04\n")
     assert not shows("a\nb\nc\n", "a\nc\n")
 
@@ -97,13 +126,31 @@ def test_output_is_compared_by_form_and_not_by_number() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name, page in PAGES.items() if steps(page.read_text())])
 def test_what_a_page_shows_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.startswith("docs/methods/") and Path(page).stem not in METHODS:
+        pytest.skip(f"{Path(page).stem} is not in METHODS")
     monkeypatch.chdir(tmp_path)
     if page != FIRST:  # every page may use the log that the first one makes
         run_python(steps(PAGES[FIRST].read_text())[0], {}, FIRST)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for step in steps(PAGES[page].read_text()):
+        if step.kind == "file":
+            Path(step.title).write_text(step.source, encoding="utf-8")
+            continue
         printed = run_python(step, namespace, page) if step.kind == "python" else run_command(step)
         assert shows(printed, step.shown), f"{step.source}\nprinted:\n{printed}\nthe page shows:\n{step.shown}"
+
+
+@pytest.mark.parametrize("command", TRAININGS)
+def test_a_training_that_a_methods_page_shows_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    argv = shlex.split(command.replace("\\\n", ""))[1:]
+    if argv[0] not in METHODS:
+        pytest.skip(f"{argv[0]} is not in METHODS")
+
+    options, config = train._parse(*train._names(argv))
+
+    assert config.method_name == argv[0]
+    assert options.data == argv[1]
 
 
 def run_python(step: Step, namespace: dict[str, object], page: str) -> str:
@@ -120,10 +167,11 @@ def run_command(step: Step) -> str:
     done = subprocess.run(
         ["bash", "-c", step.source],
         env={**os.environ, "PATH": path, "COLUMNS": "120"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
         timeout=600,
     )
-    assert done.returncode == 0, f"$ {step.source}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
+    assert done.returncode == 0, f"$ {step.source}\nended with {done.returncode}:\n{done.stdout}"
+    return done.stdout

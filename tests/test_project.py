@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import conseq
+from conseq.encoders import ENCODERS
+from conseq.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -130,3 +132,16 @@ def test_every_public_module_has_a_place_in_the_reference() -> None:
     hidden = {"conseq.__init__", "conseq.__main__", "conseq.cli"}
 
     assert names - hidden - shown == set()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "next_item"])
+def test_every_papers_method_has_a_page(name: str) -> None:
+    page = ROOT / "docs" / "methods" / f"{name}.md"
+
+    assert page.read_text().startswith("# ")
+
+
+def test_the_guide_names_every_encoder() -> None:
+    guide = (ROOT / "docs" / "guides" / "train.md").read_text()
+
+    assert [name for name in ENCODERS if f"| `{name}` |" not in guide] == []
