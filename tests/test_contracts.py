@@ -15,6 +15,7 @@ from torch import Tensor
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Instances, TrainSet
 from conseq.encoders.attentive import AttentiveConfig
+from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Encoder, TokenEncoder
 from conseq.encoders.gru4rec import GRU4RecConfig
@@ -22,6 +23,7 @@ from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.ecl_sr import ECLSR, ECLSRConfig
 from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
@@ -43,6 +45,7 @@ ENCODERS: dict[str, Callable[[ItemTable], Encoder]] = {
     "gru4rec": GRU4RecConfig(width=16, max_length=LENGTH, dropout=0.1),
     "caser": CaserConfig(width=16, dropout=0.1),
     "attentive": AttentiveConfig(width=16, max_length=LENGTH),
+    "bert4rec": BERT4RecConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1),
 }
 
 TOKEN_ENCODERS = ["sasrec-bert", "sasrec-kang", "gru4rec"]
@@ -64,6 +67,17 @@ RELEASED_MCLREC = MCLRecConfig(
     scale_margin=False, margin_pairs="all", margin_bounds="anchor", normalise=True, encoder_steps=2
 )
 
+OTHER_ECL_SR = ECLSRConfig(
+    freeze_after=1,
+    condition="sum",
+    draw="chance",
+    first=True,
+    fill="sample",
+    mild="perturbation",
+    negative_view="second",
+    same_user=True,
+)
+
 METHODS = {
     **{
         f"next_item-{loss}": Row(NextItem, NextItemConfig(loss=loss, negatives=4), ("all",))
@@ -71,6 +85,9 @@ METHODS = {
     },
     "cl4srec": Row(CL4SRec, CL4SRecConfig(negatives=4), ("all",)),
     "coserec": Row(CoSeRec, CoSeRecConfig(vectors_from=2, negatives=4), ("all",), needs_states=True),
+    "ecl_sr": Row(ECLSR, ECLSRConfig(freeze_after=1), ("all",), needs_states=True),
+    "ecl_sr-sum": Row(ECLSR, OTHER_ECL_SR, ("all",), needs_states=True),
+    "ecl_sr-deletion": Row(ECLSR, ECLSRConfig(invasive="deletion", mild="normalisation"), ("all",), needs_states=True),
     "iclrec": Row(ICLRec, ICLRecConfig(clusters=(4,), negatives=4), ("all",), needs_states=True),
     "cl4srec-ce": Row(CL4SRec, CL4SRecConfig(loss="cross_entropy"), ("all",)),
     "duorec": Row(DuoRec, DuoRecConfig(), ("all",)),
@@ -195,14 +212,14 @@ def test_a_method_learns_the_log_whose_next_item_is_certain(name: str, backbone:
 @pairs
 def test_a_stopped_and_resumed_run_ends_bit_identical(name: str, backbone: str, tmp_path: Any) -> None:
     config = TrainingConfig(epochs=2, batch_size=100, patience=None)
-    whole = Trainer(method(METHODS[name], backbone), config, no_validation)
+    whole = Trainer(method(METHODS[name], backbone), config, always_better())
     whole.fit()
-    stopped = Trainer(method(METHODS[name], backbone), config, no_validation, folder=tmp_path)
+    stopped = Trainer(method(METHODS[name], backbone), config, always_better(), folder=tmp_path)
     stopped.interrupted = True
     with pytest.raises(Stopped):
         stopped.fit()
     torch.manual_seed(77)
-    resumed = Trainer(method(METHODS[name], backbone), config, no_validation, folder=tmp_path)
+    resumed = Trainer(method(METHODS[name], backbone), config, always_better(), folder=tmp_path)
     resumed.resume()
     resumed.fit()
     assert same(state(whole.method), state(resumed.method))

@@ -1,6 +1,7 @@
 """The backbones by name: the settings class of each, whose values build the encoder."""
 
 from conseq.encoders.attentive import AttentiveConfig
+from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.encoders.gru4rec import GRU4RecConfig
@@ -11,4 +12,5 @@ ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "gru4rec": GRU4RecConfig,
     "caser": CaserConfig,
     "attentive": AttentiveConfig,
+    "bert4rec": BERT4RecConfig,
 }
