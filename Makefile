@@ -16,7 +16,7 @@ PYTHON ?= $(shell for one in python3.11 python3.12 python3.13 python3.14 python3
 BIN := $(VENV)/bin
 PIP := python -m pip --quiet --quiet --disable-pip-version-check
 CODE := src tests benchmarks docs/_tools
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= --numprocesses auto
 BENCH ?=
 
 .DEFAULT_GOAL := help

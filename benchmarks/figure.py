@@ -34,7 +34,7 @@ def draw(curves: list[dict[str, Any]], path: Path) -> None:
         axes.plot(curve["cpu_s"], curve["ndcg"], color=colour, marker=marker, label=curve["label"])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set_xlabel("CPU seconds of training, one thread (a mark per pass over the data)")
+    axes.set_xlabel("CPU seconds of training, one thread (passes 1 to 3, then the epoch that validation picked)")
     axes.set_ylabel("NDCG@20, test, history kept")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
