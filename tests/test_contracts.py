@@ -23,6 +23,7 @@ from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
 from conseq.methods.ecl_sr import ECLSR, ECLSRConfig
 from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.mclrec import MCLRec, MCLRecConfig
@@ -67,6 +68,22 @@ RELEASED_MCLREC = MCLRecConfig(
     scale_margin=False, margin_pairs="all", margin_bounds="anchor", normalise=True, encoder_steps=2
 )
 
+RELEASED_EC4SREC = EC4SRecConfig(
+    negative_views=0.05,
+    supervised=0.0,
+    contrast=0.0,
+    same_target=0.0,
+    negative_temperature=0.1,
+    unimportant=0.7,
+    negative_operators=("crop", "mask", "reorder"),
+    differenced="top_logit",
+    signed=True,
+    update_epochs=(1,),
+    style="released",
+    both_ways=True,
+    crowd=True,
+)
+
 OTHER_ECL_SR = ECLSRConfig(
     freeze_after=1,
     condition="sum",
@@ -85,6 +102,9 @@ METHODS = {
     },
     "cl4srec": Row(CL4SRec, CL4SRecConfig(negatives=4), ("all",)),
     "coserec": Row(CoSeRec, CoSeRecConfig(vectors_from=2, negatives=4), ("all",), needs_states=True),
+    "ec4srec": Row(EC4SRec, EC4SRecConfig(update_epochs=(1,), unimportant=0.3), ("all",)),
+    "ec4srec-released": Row(EC4SRec, RELEASED_EC4SREC, ("all",)),
+    "ec4srec-before": Row(EC4SRec, EC4SRecConfig(update_epochs=(99,)), ("all",)),
     "ecl_sr": Row(ECLSR, ECLSRConfig(freeze_after=1), ("all",), needs_states=True),
     "ecl_sr-sum": Row(ECLSR, OTHER_ECL_SR, ("all",), needs_states=True),
     "ecl_sr-deletion": Row(ECLSR, ECLSRConfig(invasive="deletion", mild="normalisation"), ("all",), needs_states=True),

@@ -114,6 +114,28 @@ def test_an_item_that_has_nearly_all_of_the_attention_is_occluded_exactly(sharpe
     assert torch.allclose(found.double(), torch.tensor(exact, dtype=torch.float64), rtol=0, atol=1e-4)
 
 
+class Backwards(SASRec):
+    """A derived encoder that reads the items in reverse order: no short cut of SASRec's is right for it."""
+
+    def contextualize(self, x: Tensor, seqs: Sequences, *, causal: bool = True) -> Tensor:
+        back = (seqs.offsets[:-1] + seqs.offsets[1:])[seqs.rows] - 1 - torch.arange(len(x))
+        return super().contextualize(x[back], seqs, causal=causal)
+
+    def forward(self, histories: Sequences) -> Tensor:
+        return self.states(histories)[histories.last]
+
+
+def test_an_encoder_derived_from_sasrec_is_explained_as_it_reads() -> None:
+    torch.manual_seed(0)
+    one = Backwards(BACKBONES["bert"], ItemTable(N_ITEMS, 16, std=0.7)).eval().double().requires_grad_(False)
+    assert not shares_prefixes(one)
+    seqs = Sequences.from_lists([[1, 2, 3, 4]])
+    found = occlusion(one, Questions.after_the_end(seqs, torch.tensor([5])), Predicted(one.items, "logit"))
+    expected = one_by_one(one, [1, 2, 3, 4], 5, "logit")
+    assert abs(expected[0]) > 1e-3
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("at_once", [1, 7, 30, 1000])
 def test_questions_are_divided_without_losing_one(at_once: int) -> None:
     seqs = Sequences.from_lists(HISTORIES)

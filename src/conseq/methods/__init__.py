@@ -5,6 +5,7 @@ from typing import Any
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
+from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
 from conseq.methods.ecl_sr import ECLSR, ECLSRConfig
 from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.mclrec import MCLRec, MCLRecConfig
@@ -16,6 +17,7 @@ METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "cl4srec": (CL4SRec, CL4SRecConfig),
     "coserec": (CoSeRec, CoSeRecConfig),
     "duorec": (DuoRec, DuoRecConfig),
+    "ec4srec": (EC4SRec, EC4SRecConfig),
     "ecl_sr": (ECLSR, ECLSRConfig),
     "iclrec": (ICLRec, ICLRecConfig),
     "mclrec": (MCLRec, MCLRecConfig),

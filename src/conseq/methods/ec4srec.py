@@ -56,6 +56,10 @@ class EC4SRecConfig:
     """L_rec: full softmax (eq. 2), or a loss over sampled items."""
     negatives: Annotated[int, Field(ge=1)] = 1
     """Sampled items per target, for the losses that sample."""
+    calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """t of gBCE."""
+    log_q: bool = True
+    """Correct the sampled softmax for how its items were drawn."""
     positive_views: Weight = 0.1
     """λ_cl+, weight of the contrast of two positive views."""
     negative_views: Weight = 0.1
@@ -90,7 +94,7 @@ class EC4SRecConfig:
     planned_epochs: Annotated[int, Field(ge=1)] = 150
     """N, the epochs over which the updates are spread."""
     update_epochs: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    """The epochs at whose beginning importances are computed, instead of p and N (authors' code: 15, 30)."""
+    """The epochs at whose beginning importances are computed, instead of p and N (authors' code: 16, 31)."""
     contrast: Weight = 0.1
     """λ of CL4SRec's contrast before the first update."""
     same_target: Weight = 0.1
@@ -130,7 +134,7 @@ class EC4SRec(Method[Encoder]):
     def __init__(self, config: EC4SRecConfig, train: TrainSet, backbone: Backbone[Encoder]) -> None:
         super().__init__(train, backbone)
         c = self.config = config
-        self.prediction = Prediction(c.loss, train, negatives=c.negatives)
+        self.prediction = Prediction(c.loss, train, negatives=c.negatives, calibration=c.calibration, log_q=c.log_q)
         self.update_epochs = update_epochs(c)
         explainer = None
         if c.explanation != "given":

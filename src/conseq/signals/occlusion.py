@@ -35,9 +35,10 @@ def shares_prefixes(encoder: Encoder) -> bool:
 
     Then all prefixes of a history can be explained together.
     """
-    if isinstance(encoder, SASRec):
+    # A class derived from one of these may read a history otherwise; it is explained without a short cut.
+    if type(encoder) is SASRec:
         return encoder.config.positions == "start"
-    return isinstance(encoder, GRU4Rec)
+    return type(encoder) is GRU4Rec
 
 
 def occlusion(encoder: Encoder, questions: Questions, predicted: Predicted) -> Tensor:
@@ -69,12 +70,12 @@ def occlusion(encoder: Encoder, questions: Questions, predicted: Predicted) -> T
 
 def _states(encoder: Encoder, questions: Questions) -> tuple[Tensor, Tensor]:
     """Gives the states from which targets are predicted ``[Q, D]``, and those with an item occluded ``[A, D]``."""
-    if isinstance(encoder, SASRec):
+    if type(encoder) is SASRec:
         return occluded_states(encoder, questions)
     seqs = questions.seqs
     copies = seqs.select(seqs.rows)  # one for each item: the one in which it is occluded
     occluded = copies.offsets[:-1] + seqs.positions
-    if isinstance(encoder, GRU4Rec):
+    if type(encoder) is GRU4Rec:
         x = encoder.items(copies.ids).index_fill(0, occluded, 0.0)
         at = copies.offsets[questions.items] + seqs.positions[questions.at][questions.rows]
         return encoder.states(seqs)[questions.at], encoder.contextualize(x, copies)[at]

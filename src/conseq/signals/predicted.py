@@ -64,19 +64,22 @@ class Predicted:
         """
         if self.differenced != "predicted_probability":
             return targets
-        return self._highest(states)[1] + 1
+        return self._best(states) + 1
 
     def values(self, states: Tensor, targets: Tensor) -> Tensor:
         """Gives the number that is explained, float ``[M]``."""
         if self.differenced == "top_logit":
-            return self._highest(states)[0]
+            highest = states.new_full((states.shape[0],), -math.inf)
+            for rows, _, block in self._blocks(states):
+                highest[rows] = torch.maximum(highest[rows], block.amax(0))
+            return highest
         scores = (states * self.table.index_select(0, targets - 1)).sum(1)
         return scores if self.differenced == "logit" else (scores - self.log_normalizers(states)).exp()
 
     def gradients(self, states: Tensor, targets: Tensor) -> Tensor:
         """Gives the gradient of each value by its own state, float ``[M, D]``."""
         if self.differenced == "top_logit":
-            return self.table[self._highest(states)[1]]
+            return self.table[self._best(states)]
         own = self.table.index_select(0, targets - 1)
         if self.differenced == "logit":
             return own
@@ -99,16 +102,16 @@ class Predicted:
             total[rows] += block.exp2_().sum(0)
         return total.log()
 
-    def _highest(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives the highest score of each state, float ``[M]``, and its place among the items, int64 ``[M]``."""
-        scores = states.new_full((len(states),), -math.inf)
-        places = torch.zeros(len(states), dtype=torch.int64, device=states.device)
+    def _best(self, states: Tensor) -> Tensor:
+        """Gives the place of the highest score of each state, int64 ``[M]``, from 0."""
+        scores = states.new_full((states.shape[0],), -math.inf)
+        places = torch.zeros_like(scores, dtype=torch.int64)
         for rows, first, block in self._blocks(states):
             score, place = block.max(0)
             higher = score > scores[rows]
             scores[rows] = torch.where(higher, score, scores[rows])
             places[rows] = torch.where(higher, place + first, places[rows])
-        return scores, places
+        return places
 
     def _blocks(self, states: Tensor) -> Iterator[tuple[slice, int, Tensor]]:
         """Gives the scores block by block: which states, the first item, and float ``[items, states]``.
