@@ -20,7 +20,7 @@ PYTEST_FLAGS ?= --numprocesses auto
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-dev demo test unit check format docs bench test-lowest clean distclean
+.PHONY: help setup setup-test setup-dev demo test unit check format results docs bench test-lowest clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | sort | \
@@ -95,6 +95,9 @@ check: setup-dev $(BIN)/pydoclint  ## format, lint, types, import order, docstri
 format: setup-dev  ## let ruff rewrite the code
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+results: setup-dev  ## write docs/results.md from the records
+	$(BIN)/python docs/_tools/results.py
 
 docs: setup-dev  ## build the documentation into site/, warnings as errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -12,10 +12,13 @@ COMMANDS = {
     "prepare": "read a log, filter it, and store it for training",
     "train": "train a method on a prepared folder or a log, and judge it",
     "evaluate": "judge a run or a bundle on held-out items under a stated protocol",
+    "compare": "compare finished runs with one another",
+    "analyse": "noise, user groups, cost, representations and clusters of a stored model",
     "recommend": "recommend items for histories from a bundle",
     "export": "write the item vectors of a bundle",
     "import-weights": "turn published weights into a bundle",
     "data": "list known data sets, fetch one",
+    "reproduce": "run a paper's table and print it beside ours",
     "demo": "the main job on a built-in synthetic log",
 }
 

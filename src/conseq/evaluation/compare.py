@@ -47,6 +47,9 @@ class Comparison:
         p_t: Two-sided, of the paired t-test.
         p_adjusted: ``p_bootstrap`` after Holm's correction for all comparisons that were made together.
         users: Users compared.
+        seeds: Runs of the first and of the second model; a user's value is the mean over them.
+        p_seeds: Two-sided, of Welch's t-test between the runs' means; None with fewer than two runs of either. The
+            others tell whether the users could be chance, this whether the seeds could.
     """
 
     metric: str
@@ -59,6 +62,8 @@ class Comparison:
     p_t: float
     p_adjusted: float
     users: int
+    seeds: tuple[int, int] = (1, 1)
+    p_seeds: float | None = None
 
 
 def interval(
@@ -131,18 +136,59 @@ def compare_all(
     Returns:
         One comparison per model and metric, models in order.
     """
+    return compare_groups(
+        [baseline],
+        [[other] for other in others],
+        metrics,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def compare_groups(
+    baseline: Sequence[Evaluation],
+    others: Sequence[Sequence[Evaluation]],
+    metrics: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Gives paired comparisons of several models with one, each judged after training with one or more seeds.
+
+    Evaluations that are not comparable are refused (:func:`check_comparable`).
+
+    Args:
+        baseline: The runs of the model that all are compared with.
+        others: The runs of each other model.
+        metrics: Metrics of ranks, such as ``NDCG@10``.
+        confidence: Of the intervals, in (0, 1).
+        resamples: Bootstrap samples of the users.
+        seed: Of the samples.
+
+    Returns:
+        One comparison per model and metric, models in order; Holm's correction is over all of them.
+
+    Raises:
+        ValueError: if a model has no run.
+    """
+    if not all([baseline, *others]):
+        raise ValueError("every model that is compared needs at least one evaluation")
     found = []
     for other in others:
-        check_comparable(baseline, other)
+        for one in [*baseline[1:], *other]:
+            check_comparable(baseline[0], one)
         for metric in metrics:
-            before, after = baseline.per_user(metric), other.per_user(metric)
-            change = after - before
+            before = np.stack([one.per_user(metric) for one in baseline])
+            after = np.stack([one.per_user(metric) for one in other])
+            change = after.mean(0) - before.mean(0)
             draws = bootstrap_means(change, resamples=resamples, seed=seed)
             found.append(
                 Comparison(
                     metric=metric,
-                    first=baseline.model,
-                    second=other.model,
+                    first=baseline[0].model,
+                    second=other[0].model,
                     first_value=float(before.mean()),
                     second_value=float(after.mean()),
                     difference=_interval(change, draws, confidence),
@@ -150,6 +196,8 @@ def compare_all(
                     p_t=_p_t(change),
                     p_adjusted=1.0,
                     users=change.size,
+                    seeds=(len(baseline), len(other)),
+                    p_seeds=_p_seeds(before.mean(1), after.mean(1)),
                 )
             )
     adjusted = holm([one.p_bootstrap for one in found])
@@ -254,3 +302,12 @@ def _p_t(change: Floats) -> float:
     if np.ptp(change) == 0:
         return 1.0 if change[0] == 0 else 0.0
     return float(stats.ttest_1samp(change, 0.0).pvalue)
+
+
+def _p_seeds(before: Floats, after: Floats) -> float | None:
+    """Gives the two-sided p of Welch's t-test between the means of runs; None where either has a single run."""
+    if min(before.size, after.size) < 2:
+        return None
+    if np.ptp(before) == 0 and np.ptp(after) == 0:
+        return 1.0 if before[0] == after[0] else 0.0
+    return float(stats.ttest_ind(before, after, equal_var=False).pvalue)

@@ -41,7 +41,20 @@ def slices_table(evaluation: Evaluation, metrics: Sequence[str]) -> Table:
 def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> Table:
     """Gives paired comparisons, one per line; ``protocol`` is the one that all were judged under."""
     table = _titled(f"Paired comparison: {protocol}")
-    headings = ("metric", "first", "second", "", "", "difference", "interval", "p (bootstrap)", "p (t)", "p (Holm)")
+    headings: tuple[str, ...] = (
+        "metric",
+        "first",
+        "second",
+        "",
+        "",
+        "difference",
+        "interval",
+        "p (bootstrap)",
+        "p (t)",
+        "p (Holm)",
+    )
+    several = any(max(one.seeds) > 1 for one in comparisons)
+    headings += ("seeds", "p (seeds)") if several else ()
     for heading in headings:
         table.add_column(heading, justify="left" if heading in headings[:3] else "right")
     for one in comparisons:
@@ -55,6 +68,7 @@ def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> T
             f"{change.value:+.4f}",
             f"{change.low:+.4f} … {change.high:+.4f}",
             *(f"{p:.4f}" for p in (one.p_bootstrap, one.p_t, one.p_adjusted)),
+            *([f"{one.seeds[0]}, {one.seeds[1]}", _number(one.p_seeds, "p")] if several else []),
         )
     return table
 

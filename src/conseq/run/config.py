@@ -113,7 +113,7 @@ def read_experiment(path: Path | str) -> dict[str, dict[str, Any]]:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable experiment: {error}") from None
-    return {section: table for section, table in values.items() if section not in {"data", "paper", "versions"}}
+    return {section: table for section, table in values.items() if section not in {"data", "paper", "versions", "code"}}
 
 
 def method_class(name: str) -> tuple[type[Method[Any]], type[Any]]:

@@ -31,6 +31,7 @@ from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
 from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class
+from conseq.run.provenance import code_hash, commit, machine
 from conseq.serving.bundle import save_bundle
 from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
 from conseq.training.trainer import Stopped, Trainer, Watcher
@@ -264,18 +265,26 @@ def _claim(folder: Path, config: RunConfig, log: InteractionLog) -> None:
     """Writes the run's configuration, or checks that the folder's is the same."""
     path = folder / "config.json"
     record = {**config.record(), "data": data_record(log)}
+    code = {"commit": commit(), "hash": code_hash(config), "machine": machine()}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        found.pop("versions", None)
+        made_by = {name: found.pop(name, None) for name in ("versions", "code")}
         changed = sorted(_differences(found, json.loads(json.dumps(record))))
         if changed:
             raise ValueError(
                 f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"
             )
+        codes = made_by["code"] or []
+        if codes and codes[-1]["hash"] != code["hash"]:
+            note = "note: the code that decides results changed since this run began; its record will say so"
+            print(note, file=sys.stderr)
+        if not codes or codes[-1] != code:
+            made_by["code"] = [*codes, code]
+            atomic_write(path, json.dumps({**record, **made_by}, indent=1) + "\n")
         return
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
-    atomic_write(path, json.dumps({**record, "versions": versions()}, indent=1) + "\n")
+    atomic_write(path, json.dumps({**record, "versions": versions(), "code": [code]}, indent=1) + "\n")
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:

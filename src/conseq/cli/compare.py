@@ -1,0 +1,49 @@
+"""``conseq compare RUN RUN ... --history exclude|keep``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare runs with the first: paired over users, bootstrap and t-test, Holm's correction; seeds are averaged."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of finished runs. Runs that differ in their seed alone count as one experiment."""
+    history: Literal["exclude", "keep"]
+    """Whether items of the user's history are candidates."""
+    metrics: tuple[str, ...] = ("HR@10", "NDCG@10", "HR@20", "NDCG@20")
+    """What is compared."""
+    confidence: float = 0.95
+    """Of the intervals."""
+    resamples: int = 10_000
+    """Bootstrap samples of the users."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(argv: list[str]) -> int:
+    """Compares runs and prints a table."""
+    options = tyro.cli(Options, prog="conseq compare", args=argv)
+    from conseq.evaluation.tables import as_text, comparison_table
+    from conseq.study.comparison import compare_runs
+
+    found, evaluations = compare_runs(
+        options.runs,
+        options.metrics,
+        history=options.history,
+        confidence=options.confidence,
+        resamples=options.resamples,
+    )
+    protocol = evaluations[0].protocol
+    if options.json:
+        print(json.dumps({"protocol": asdict(protocol), "comparisons": [asdict(one) for one in found]}))
+    else:
+        print(as_text(comparison_table(found, protocol)))
+    return 0

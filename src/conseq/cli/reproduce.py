@@ -1,0 +1,105 @@
+"""``conseq reproduce STUDY``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run what a paper's table still lacks, and print the paper's numbers beside ours."""
+
+    study: Annotated[str, tyro.conf.Positional]
+    """A table or figure, such as iclrec/table1; a paper, such as iclrec; or all."""
+    data: Path = Path("data")
+    """The folder of the logs: one folder (or file) per data set, by its name."""
+    dataset: tuple[str, ...] = ()
+    """Only these data sets."""
+    row: str | None = None
+    """Only rows whose name holds this text."""
+    preset: Literal["paper", "released", "ours"] | None = None
+    """Only rows of this preset."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Runs of each row; the first has the seed of its file, the others the ones after it."""
+    budget: str | None = None
+    """Stop after this time, such as 90m or 2h; what was begun goes on the next time."""
+    processes: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Runs side by side."""
+    again: bool = False
+    """Run again what was recorded by other code."""
+    dry_run: bool = False
+    """Show what would run, and what is recorded; run nothing."""
+    experiments: Path = Path("experiments")
+    """The folder of the tables."""
+    runs: Path = Path("runs")
+    """The folder of the runs."""
+    results: Path = Path("results")
+    """The folder of the records."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(argv: list[str]) -> int:
+    """Runs a study and prints its tables."""
+    options = tyro.cli(Options, prog="conseq reproduce", args=argv)
+    budget = None if options.budget is None else seconds(options.budget)
+    if min(options.seeds, options.processes) < 1:
+        raise ValueError("--seeds and --processes must be at least 1")
+    from conseq.study import tables as show
+    from conseq.study.execution import execute
+    from conseq.study.plan import Logs, plan
+    from conseq.study.records import read_records
+    from conseq.study.specification import chosen, find_tables
+
+    tables = chosen(
+        find_tables(options.experiments, options.study), options.dataset, row=options.row, preset=options.preset
+    )
+    records = read_records(options.results) if options.results.exists() else []
+    logs = Logs(options.data)
+    jobs = plan(tables, logs, records, seeds=options.seeds, runs=options.runs, again=options.again)
+    print(show.plan_text(jobs, options.processes), file=sys.stderr)
+    failed: list[str] = []
+    if not options.dry_run:
+        done = execute(
+            jobs,
+            options.results,
+            processes=options.processes,
+            budget=budget,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        failed = [f"{job.row.name}: {line}" for job, line in done.failed]
+        if done.stopped:
+            print(f"{len(done.stopped)} runs are not finished; the same command goes on", file=sys.stderr)
+        records = read_records(options.results) if options.results.exists() else []
+    if options.json:
+        print(json.dumps(show.as_json(tables, records)))
+    else:
+        print("\n".join(show.answers_text(table, records) for table in tables))
+    return 1 if failed else 0
+
+
+def seconds(text: str) -> float:
+    """Gives the seconds of a time such as ``90m``.
+
+    Args:
+        text: A number and one of s, m, h, d.
+
+    Returns:
+        The seconds.
+
+    Raises:
+        ValueError: if it is not such a time.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None:
+        raise ValueError(f"--budget: expected a time such as 90m or 2h, found {text!r}")
+    return float(found[1]) * _UNITS[found[2]]

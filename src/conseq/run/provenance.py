@@ -1,0 +1,152 @@
+"""What code made a run: the commit, and a hash of the modules that decide its result."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import os
+import platform
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from conseq.run.config import RunConfig, encoder_class, method_class
+
+_ROOT = Path(__file__).resolve().parents[1]
+# What every run computes with; the runner only joins these and writes files.
+_START = (
+    "conseq.data.train_set",
+    "conseq.evaluation.evaluator",
+    "conseq.run.splitting",
+    "conseq.training.trainer",
+)
+# Lists of names, reading of settings, and what is shown: none of them decides what a run learns.
+_LEFT_OUT = {"conseq.methods", "conseq.encoders", "conseq.config", "conseq.training.records"}
+
+
+def code_hash(config: RunConfig) -> str:
+    """Gives 12 digits that change when code changes that decides the result of ``config``.
+
+    They are of the text of the method's and the encoder's modules, of those that train, cut and evaluate, and of all
+    that these import from this package, without comments, docstrings and empty lines.
+
+    Args:
+        config: The experiment.
+
+    Returns:
+        The first 12 digits of a SHA-256.
+    """
+    starts = (method_class(config.method_name)[0].__module__, encoder_class(config.encoder_name).__module__)
+    return _code_hash(starts)
+
+
+@cache
+def commit() -> str:
+    """Gives the commit of the source tree, with ``+`` where the code was edited since; empty outside a repository."""
+    here = _ROOT.parents[1]
+    if not (here / ".git").exists():
+        return ""
+    found = _git("rev-parse", "--short=10", "HEAD")
+    return f"{found}+" if found and _git("status", "--porcelain", "--", "src") else found
+
+
+@cache
+def machine() -> str:
+    """Gives the processor and the number of its cores that may be used."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {_cores()} cores"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def _code_hash(starts: tuple[str, ...]) -> str:
+    found = hashlib.sha256()
+    for name, text in sorted(_reached([*_START, *starts]).items()):
+        found.update(f"{name}\n{text}\n".encode())
+    return found.hexdigest()[:12]
+
+
+def _reached(starts: list[str]) -> dict[str, str]:
+    """Gives the bare text of the modules and of all that they import from this package, by name."""
+    texts: dict[str, str] = {}
+    waiting = list(starts)
+    while waiting:
+        name = waiting.pop()
+        path = _path(name)
+        if name in texts or name in _LEFT_OUT or path is None:
+            continue
+        source = path.read_text(encoding="utf-8")
+        texts[name] = bare(source)
+        waiting.extend(_imports(source))
+    return texts
+
+
+def _path(name: str) -> Path | None:
+    if name == "conseq" or name.startswith("conseq."):
+        place = _ROOT.joinpath(*name.split(".")[1:])
+        options = (place.with_suffix(".py"), place / "__init__.py")
+        return next((one for one in options if one.is_file()), None)
+    file = getattr(sys.modules.get(name), "__file__", None)  # a method or an encoder of the user's own
+    return Path(file) if file else None
+
+
+def _imports(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if one.name.startswith("conseq"))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("conseq"):
+            yield node.module
+            yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+def bare(source: str) -> str:
+    """Gives Python source without comments, docstrings and empty lines.
+
+    It works on the text: what ``ast`` would print differs between versions of Python.
+
+    Args:
+        source: The source of a module.
+
+    Returns:
+        What is left.
+    """
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _blank_docstrings(node, lines)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _blank_docstrings(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]
+) -> None:
+    """Empties the lines of a docstring, and of the strings that document the attributes of a class."""
+    for statement in node.body:
+        value = statement.value if isinstance(statement, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            for row in range(statement.lineno - 1, statement.end_lineno or statement.lineno):
+                lines[row] = ""

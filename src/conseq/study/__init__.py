@@ -1,0 +1,1 @@
+"""Studies: experiments as specifications, results as records."""

@@ -1,0 +1,162 @@
+"""A paper's cells beside ours."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from conseq.study.plan import find
+from conseq.study.records import Record, stale
+from conseq.study.specification import Row, Table
+
+Verdict = Literal["reached", "above", "below", "impossible in print", "not run", "closed", "no number in print"]
+
+SPREAD = " sd"
+"""What the name of a cell ends with that holds a printed standard deviation."""
+CLOSE = 0.03
+"""Relative difference within which a published number counts as reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One cell.
+
+    Attributes:
+        row: The row that it stands in.
+        metric: Its metric.
+        paper: The printed number; None where the paper prints none.
+        ours: Mean over our runs; None where there is none.
+        spread: Standard deviation over seeds; None for fewer than two.
+        paper_spread: What the paper prints after its ±; None where it prints none.
+        n: Our runs, one for each seed.
+        verdict: How ours stands to the paper's.
+        stale: Why our number may no longer be what the code gives; empty where it is.
+        commits: The commits of our runs.
+    """
+
+    row: Row
+    metric: str
+    paper: float | None
+    ours: float | None
+    spread: float | None
+    n: int
+    verdict: Verdict
+    stale: str
+    commits: tuple[str, ...] = ()
+    paper_spread: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's; None where one is missing."""
+        return None if self.paper is None or self.ours is None else self.ours - self.paper
+
+
+def answers(table: Table, records: Sequence[Record], *, seeds: int = 20) -> list[Answer]:
+    """Gives every cell of a table with what we found.
+
+    Args:
+        table: The table.
+        records: All records.
+        seeds: How many seeds are looked for, from the experiment's own on.
+
+    Returns:
+        The cells, in the table's order.
+    """
+    return [answer for row in table.rows for answer in _of_row(row, records, seeds)]
+
+
+def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[Record]:
+    """Gives the records that answer a row, one for each seed.
+
+    Args:
+        row: The row.
+        records: All records.
+        seeds: How many seeds are looked for.
+
+    Returns:
+        The records.
+    """
+    found = (find(records, config, row.dataset, None) for config in row.seeded(seeds))
+    return [one for one in found if one is not None]
+
+
+def _of_row(row: Row, records: Sequence[Record], seeds: int) -> list[Answer]:
+    if row.floor is not None:
+        own = [
+            one for one in records if one["dataset"] == row.dataset and row.floor in one["both"][row.history]["floors"]
+        ]
+        found = [one["both"][row.history]["floors"][row.floor] for one in own[:1]]
+        return [_answer(row, metric, found, "", own[:1]) for metric in _metrics(row)]
+    own = of_row(row, records, seeds=seeds)
+    found = [{**one["both"][row.history]["metrics"], **_of_analysis(row, one)} for one in own]
+    why = next(
+        (reason for one, config in zip(own, _configs(row, own), strict=True) if (reason := stale(one, config))), ""
+    )
+    metrics = _metrics(row) or (_default_metrics(found) if row.config is not None else [])
+    return [_answer(row, metric, found, why, own) for metric in metrics]
+
+
+def _metrics(row: Row) -> list[str]:
+    return [name for name in row.cells if not name.endswith(SPREAD)]
+
+
+def _configs(row: Row, own: Sequence[Record]) -> list[Any]:
+    by_digest = {config.digest: config for config in row.seeded(20)}
+    return [by_digest[one["config_hash"]] for one in own]
+
+
+def _default_metrics(found: Sequence[Mapping[str, float]]) -> list[str]:
+    names = ("HR@10", "NDCG@10", "HR@20", "NDCG@20")
+    return [name for name in names if not found or name in found[0]]
+
+
+def _of_analysis(row: Row, record: Record) -> dict[str, float]:
+    """Gives the numbers that an analysis of the row found under the names that cells may have."""
+    if row.analysis is None:
+        return {}
+    found = record["analyses"].get(row.analysis["name"], {})
+    if row.analysis["name"] != "complexity" or not found:
+        return {}
+    trained = found["trained_parameters"]
+    cells = {
+        "parameters": float(found["encoder_parameters"] if trained is None else trained),
+        "users per second": float(found["speed"]["users_per_second"]),
+    }
+    epochs = found["epochs"]
+    return cells if epochs is None else {**cells, "seconds per epoch": float(epochs["mean"])}
+
+
+def _answer(row: Row, metric: str, found: Sequence[Mapping[str, float]], why: str, own: Sequence[Record]) -> Answer:
+    values = [one[metric] for one in found if metric in one]
+    ours = statistics.fmean(values) if values else None
+    paper = row.cells.get(metric)
+    return Answer(
+        row=row,
+        metric=metric,
+        paper=paper,
+        ours=ours,
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+        n=len(values),
+        verdict=_verdict(row, paper, ours),
+        stale=why,
+        commits=tuple(sorted({one["commit"] for one in own})),
+        paper_spread=row.cells.get(metric + SPREAD),
+    )
+
+
+def _verdict(row: Row, paper: float | None, ours: float | None) -> Verdict:
+    if row.closed is not None:
+        return "closed"
+    if ours is None:
+        return "not run"
+    if paper is None or math.isnan(paper):
+        return "no number in print"
+    if row.impossible is not None:
+        return "impossible in print"
+    # The paper rounds to its printed digits; half a unit of the fourth is no difference.
+    if abs(ours - paper) <= CLOSE * paper + 5e-5:
+        return "reached"
+    return "above" if ours > paper else "below"

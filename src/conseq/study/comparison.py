@@ -1,0 +1,108 @@
+"""Finished runs compared with one another, runs of one experiment under several seeds together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from conseq.evaluation.compare import Comparison, compare_groups
+from conseq.evaluation.result import Evaluation
+from conseq.study.records import History
+
+
+def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
+    """Gives the test evaluations of some runs, those that differ in the seed alone under one name.
+
+    Args:
+        runs: Folders of finished runs.
+        history: The protocol.
+
+    Returns:
+        Evaluations by a name that says what sets the experiment apart from the others.
+
+    Raises:
+        ValueError: if a folder holds no finished run.
+    """
+    written = {run: _config(run) for run in runs}
+    keys = {run: json.dumps(_seedless(config), sort_keys=True) for run, config in written.items()}
+    first = {key: run for run, key in reversed(keys.items())}
+    names = _names({key: _seedless(written[run]) for key, run in first.items()})
+    found: dict[str, list[Evaluation]] = {names[key]: [] for key in dict.fromkeys(keys.values())}
+    for run, key in keys.items():
+        found[names[key]].append(replace(_evaluation(run, history), model=names[key]))
+    return found
+
+
+def compare_runs(
+    runs: Sequence[Path],
+    metrics: Sequence[str],
+    *,
+    history: History,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+) -> tuple[list[Comparison], list[Evaluation]]:
+    """Gives paired comparisons of the first run's experiment with all others.
+
+    Args:
+        runs: Folders of finished runs; runs of one experiment under several seeds are averaged user by user.
+        metrics: Metrics of ranks, such as ``NDCG@10``.
+        history: The protocol.
+        confidence: Of the intervals.
+        resamples: Bootstrap samples of the users.
+
+    Returns:
+        The comparisons, and all evaluations.
+
+    Raises:
+        ValueError: if there is nothing to compare, or runs that were not judged alike.
+    """
+    groups = load_runs(runs, history)
+    if len(groups) < 2:
+        raise ValueError(
+            f"expected runs of at least two experiments, found {len(groups)} (runs that differ in their seed alone "
+            "are one)"
+        )
+    baseline, *others = groups.values()
+    found = compare_groups(baseline, others, metrics, confidence=confidence, resamples=resamples)
+    return found, [one for group in groups.values() for one in group]
+
+
+def _config(run: Path) -> dict[str, Any]:
+    path = run / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run} is not the folder of a run: it has no config.json")
+    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return written
+
+
+def _evaluation(run: Path, history: History) -> Evaluation:
+    files = sorted(run.glob(f"evaluation-test-*-{history}-*.safetensors"))
+    if not files:
+        raise ValueError(f"{run} holds no test evaluation with history {history}; is the run finished?")
+    return Evaluation.load(files[0])
+
+
+def _seedless(config: dict[str, Any]) -> dict[str, Any]:
+    training = {key: value for key, value in config["training"].items() if key not in {"seed", "device"}}
+    return {**{name: config[name] for name in ("method", "encoder", "split")}, "training": training}
+
+
+def _names(experiments: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Gives each experiment its method's name and the settings in which those of that method differ."""
+    flat = {key: dict(_flat(one)) for key, one in experiments.items()}
+    names: dict[str, str] = {}
+    for key, own in flat.items():
+        same = [other for other in flat.values() if other["method.name"] == own["method.name"]]
+        differing = [one for one in own if any(other.get(one) != own[one] for other in same)]
+        told = ", ".join(f"{one.partition('.')[2]}={own[one]}" for one in differing)
+        names[key] = f"{own['method.name']} ({told})" if told else str(own["method.name"])
+    return names
+
+
+def _flat(tables: dict[str, dict[str, Any]]) -> Iterable[tuple[str, Any]]:
+    for section, table in tables.items():
+        for key, value in table.items():
+            yield f"{section}.{key}", value

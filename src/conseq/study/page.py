@@ -1,0 +1,128 @@
+"""The records as a page of the documentation."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from conseq.study.answers import Answer, answers
+from conseq.study.records import Record, stale
+from conseq.study.specification import Table
+from conseq.study.tables import cells, protocol, words
+
+_METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
+_HEAD = """# Results
+
+<!-- Made by `make results` from the records under results/ and the tables under experiments/. Do not edit. -->
+
+Every number below was measured by a run whose record is in `results/`: dataset, split, history protocol, preset, seeds,
+commit and machine are in it. Metrics rank the whole catalogue, without sampling; equal scores count against the model.
+*Stale* marks a result whose code or experiment has changed since. `sd` is over seeds; without it there is one run.
+
+"""
+
+
+def results_page(tables: Sequence[Table], records: Sequence[Record]) -> str:
+    """Gives the page.
+
+    Args:
+        tables: All tables.
+        records: All records.
+
+    Returns:
+        Markdown.
+    """
+    parts = [_HEAD]
+    for dataset in sorted({one["dataset"] for one in records}):
+        parts.append(_of_dataset(dataset, [one for one in records if one["dataset"] == dataset]))
+    parts.append("## The papers' tables\n\nOnly tables with at least one run; the rest is in `experiments/`.\n")
+    answered = [(table, [one for one in answers(table, records) if one.n]) for table in tables]
+    parts.append(_verdicts([one for _, found in answered for one in found]))
+    parts += [_of_table(table, found) for table, found in answered if any(one.row.floor is None for one in found)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _of_dataset(dataset: str, records: Sequence[Record]) -> str:
+    lines = [f"## {dataset}: all runs", ""]
+    for split in sorted({one["split"] for one in records}):
+        own = [one for one in records if one["split"] == split]
+        for history in ("keep", "exclude"):
+            lines += [_runs(dataset, split, history, own), ""]
+    return "\n".join(lines)
+
+
+def _runs(dataset: str, split: str, history: str, records: Sequence[Record]) -> str:
+    metrics = [name for name in _METRICS if name in records[0]["both"][history]["metrics"]]
+    kept = "kept among the candidates" if history == "keep" else "excluded from the candidates"
+    head = ["method", "preset", "loss, instances", "runs", *metrics, "epochs", "code"]
+    lines = [f"**{dataset}, test, {split}, history {kept}**", "", _line(head), _line(["---"] * len(head))]
+    floors = records[0]["both"][history]["floors"]
+    lines += [
+        _line([f"*{name}*", "", "floor", "", *(f"{values[one]:.4f}" for one in metrics), "", ""])
+        for name, values in floors.items()
+    ]
+    groups = sorted(_groups(records), key=lambda own: _mean(own, history, metrics[-1]))
+    for own in groups:
+        first = own[0]
+        name = f"{first['method']}, {first['variant']}" if first["variant"] else first["method"]
+        encoder = "" if first["encoder"] == "sasrec" else f", {first['encoder']}"
+        code = ", ".join(sorted({one["commit"] for one in own})) + (" (stale)" if any(map(stale, own)) else "")
+        epochs = ", ".join(f"{one['best_epoch']} of {one['epochs']}" for one in own)
+        values = [_value(own, history, one) for one in metrics]
+        trained = f"{first['loss']}, {first['instances']}"
+        lines.append(_line([name + encoder, first["preset"], trained, str(len(own)), *values, epochs, code]))
+    return "\n".join(lines)
+
+
+def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
+    """Gives the records of one experiment together, whatever their seed."""
+    found: dict[str, list[Record]] = {}
+    for one in records:
+        found.setdefault(_experiment(one), []).append(one)
+    return found.values()
+
+
+def _experiment(record: Record) -> str:
+    config: dict[str, Any] = {**record["config"], "training": {**record["config"]["training"], "seed": None}}
+    return repr(sorted(config.items()))
+
+
+def _mean(own: Sequence[Record], history: str, metric: str) -> float:
+    return statistics.fmean(one["both"][history]["metrics"][metric] for one in own)
+
+
+def _value(own: Sequence[Record], history: str, metric: str) -> str:
+    values = [one["both"][history]["metrics"][metric] for one in own]
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}"
+
+
+def _verdicts(found: Sequence[Answer]) -> str:
+    counts = Counter[str](one.verdict for one in found if one.row.floor is None)
+    order = ("reached", "above", "below", "impossible in print", "no number in print")
+    told = ", ".join(f"{counts[one]} {one}" for one in order if counts[one])
+    return f"Cells answered so far: {told or 'none'} (reached: within 3 % of the printed number).\n"
+
+
+def _of_table(table: Table, found: Sequence[Answer]) -> str:
+    lines = [f"### {table.paper}: {table.title}, {table.dataset}", "", f"*{protocol(table)}*", ""]
+    if table.note:
+        lines += [table.note, ""]
+    head = ["row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"]
+    lines += [_line(head), _line(["---"] * len(head))]
+    lines += [_line([one.row.name, one.row.preset or "", one.metric, *cells(one), words(one)]) for one in found]
+    answered = {(one.row.name, one.row.preset) for one in found}
+    missing = [row for row in table.rows if (row.name, row.preset) not in answered]
+    closed = [f"{row.name} ({row.closed})" for row in missing if row.closed is not None]
+    waiting = [row.name + (f" ({row.preset})" if row.preset else "") for row in missing if row.closed is None]
+    if waiting:
+        lines += ["", "Not run yet: " + "; ".join(waiting) + "."]
+    if closed:
+        lines += ["", "Cannot be run: " + "; ".join(closed) + "."]
+    return "\n".join([*lines, ""])
+
+
+def _line(values: Sequence[str]) -> str:
+    return "| " + " | ".join(one.replace("|", "\\|") for one in values) + " |"

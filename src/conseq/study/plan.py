@@ -1,0 +1,172 @@
+"""What a study still has to run, and about how long that takes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from conseq.data.readers import read
+from conseq.run.config import RunConfig
+from conseq.run.runner import data_record
+from conseq.study.records import Record, Told, is_finished, stale
+from conseq.study.specification import Row, Table
+
+State = Literal["recorded", "stale", "finished", "begun", "to run", "no data", "closed"]
+
+_LOGS = ("interactions.parquet", "interactions.csv", "interactions.tsv")
+_ENDINGS = (".parquet", ".csv", ".tsv", ".inter", ".jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run that a table asks for.
+
+    Attributes:
+        row: The row that it answers.
+        config: The experiment, with its seed.
+        data: The log; None where it is not there.
+        folder: The run's folder.
+        state: Whether it is recorded, finished but not recorded, begun, or still to run; ``stale`` is recorded by
+            other code or other settings.
+        record: The record, where there is one.
+        seconds: An estimate of how long it takes; 0 where nothing is to do, None where nothing like it was recorded.
+    """
+
+    row: Row
+    config: RunConfig
+    data: Path | None
+    folder: Path
+    state: State
+    record: Record | None
+    seconds: float | None
+
+    @property
+    def told(self) -> Told:
+        """What the record needs to know beside the run's folder."""
+        row = self.row
+        return Told(row.study, row.name, row.variant, str(row.preset), row.dataset, row.history)
+
+    @property
+    def to_do(self) -> bool:
+        """Whether there is something to run or to record."""
+        return self.state in {"finished", "begun", "to run", "stale"}
+
+
+class Logs:
+    """The logs under a folder: where they are, what identifies them, how large they are; each is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known: dict[str, dict[str, Any] | None] = {}
+
+    def path(self, name: str) -> Path | None:
+        """Gives the log called ``name``: a prepared folder, a file in a folder of that name, or a file."""
+        folder = self.root / name
+        if (folder / "manifest.json").is_file():
+            return folder
+        options = [*(folder / one for one in _LOGS), *(self.root / f"{name}{ending}" for ending in _ENDINGS)]
+        return next((one for one in options if one.is_file()), None)
+
+    def facts(self, name: str) -> dict[str, Any] | None:
+        """Gives the hash and the counts of a log; None where it is not there."""
+        if name not in self._known:
+            path = self.path(name)
+            self._known[name] = None if path is None else data_record(read(str(path)))
+        return self._known[name]
+
+
+def plan(
+    tables: Sequence[Table], logs: Logs, records: Sequence[Record], *, seeds: int, runs: Path, again: bool = False
+) -> list[Job]:
+    """Gives the runs of some tables, the cheapest first; one that answers several rows is told once for each.
+
+    Args:
+        tables: The tables.
+        logs: Where the data are.
+        records: What is recorded already.
+        seeds: How many seeds of each row.
+        runs: The folder of the runs' folders.
+        again: Whether stale records are replaced by new runs.
+
+    Returns:
+        The jobs.
+    """
+    jobs = [
+        _job(row, config, logs, records, runs=runs, again=again)
+        for table in tables
+        for row in table.rows
+        for config in row.seeded(seeds)
+    ]
+    return sorted(jobs, key=lambda job: (job.seconds is None, job.seconds or 0.0))
+
+
+def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, runs: Path, again: bool) -> Job:
+    facts = logs.facts(row.dataset)
+    folder = runs / row.dataset / f"{config.method_name.split(':')[-1]}-{config.digest}"
+    record = find(records, config, row.dataset, None if facts is None else facts["hash"])
+    lacks = row.analysis is not None and record is not None and row.analysis["name"] not in record["analyses"]
+    state: State
+    if record is not None and not lacks:
+        outdated = stale(record, config)
+        state = "stale" if outdated and again and facts is not None else "recorded"
+    elif facts is None:
+        state = "no data"
+    elif is_finished(folder):
+        state = "finished"
+    else:
+        state = "begun" if (folder / "checkpoint.pt").exists() else "to run"
+    seconds = None if state in {"to run", "begun", "stale"} else 0.0
+    if seconds is None and facts is not None:
+        seconds = estimate(config, records, row.dataset, int(facts["interactions"]))
+    return Job(
+        row=row, config=config, data=logs.path(row.dataset), folder=folder, state=state, record=record, seconds=seconds
+    )
+
+
+def find(records: Sequence[Record], config: RunConfig, dataset: str, data_hash: str | None) -> Record | None:
+    """Gives the record of an experiment on a log; the newest line where there are several.
+
+    Args:
+        records: The records.
+        config: The experiment.
+        dataset: The log's name, which decides where the log itself is not there.
+        data_hash: The log's hash; None where it is not there.
+
+    Returns:
+        The record, or None.
+    """
+    for record in reversed(records):
+        same_data = record["dataset"] == dataset if data_hash is None else record["data_hash"] == data_hash
+        if record["config_hash"] == config.digest and same_data:
+            return record
+    return None
+
+
+def estimate(config: RunConfig, records: Sequence[Record], dataset: str, interactions: int) -> float | None:
+    """Gives how long a run may take: the median of what was recorded of the most similar runs.
+
+    Args:
+        config: The experiment.
+        records: The records.
+        dataset: The log's name.
+        interactions: Its size.
+
+    Returns:
+        Seconds of wall time, on the machines of those records; of another log in proportion to the interactions.
+        None where no run of the method is recorded.
+    """
+    same = [one for one in records if one["method"] == config.method_name]
+    loss = getattr(config.method, "loss", "")
+    training = config.training
+    for key, value in (
+        ("instances", training.instances),
+        ("encoder", config.encoder_name),
+        ("loss", loss),
+        ("dataset", dataset),
+    ):
+        same = [one for one in same if one[key] == value] or same
+    times = [one["seconds"] * interactions / one["data"]["interactions"] for one in same]
+    return float(statistics.median(times)) if times else None

@@ -1,0 +1,306 @@
+"""Records: what a finished run found, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from conseq.data.files import atomic_write
+from conseq.evaluation.inequalities import violations
+from conseq.evaluation.result import Evaluation
+from conseq.run.config import RunConfig, from_record
+from conseq.run.provenance import code_hash
+
+Record = dict[str, Any]
+History = Literal["exclude", "keep"]
+
+REQUIRED = (
+    "method", "variant", "preset", "encoder", "loss", "instances", "dataset", "history", "split", "seed", "epochs",
+    "seconds", "commit", "config_hash", "data_hash", "data", "versions", "metrics", "floors", "curve", "both",
+    "code_hash",
+)  # fmt: skip
+
+EQUAL_CODE = "equal-code.json"
+"""The file of the records' folder that declares which code gives the same results."""
+CODE_CHANGED = "the code changed"
+
+# What a record keeps of a slice.
+_OF_SLICES = {"cases", "HR@10", "NDCG@10", "HR@20", "NDCG@20"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run's folder does not know of itself.
+
+    Attributes:
+        study: The table that asked for it.
+        row: The row's name.
+        variant: How it differs from its method.
+        preset: Whose settings.
+        dataset: The name of the log's folder.
+        history: The protocol whose metrics stand first.
+    """
+
+    study: str
+    row: str
+    variant: str
+    preset: str
+    dataset: str
+    history: History
+
+
+def record_of(folder: Path | str, told: Told) -> Record:
+    """Gives the record of a finished run.
+
+    Args:
+        folder: The run's folder.
+        told: Where it belongs.
+
+    Returns:
+        The record. Its metrics under both treatments of the history are in ``both``, those under ``history`` also
+        in ``metrics``.
+
+    Raises:
+        ValueError: if the run is not finished.
+    """
+    folder = Path(folder)
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    both = {one.protocol.history: one for one in _evaluations(folder)}
+    if set(both) != {"exclude", "keep"}:
+        raise ValueError(f"{folder} holds no finished run: found evaluations with history {sorted(both) or 'none'}")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    config = from_record({name: written[name] for name in ("method", "encoder", "split", "training")}, source="")
+    metric = config.training.metric
+    own = both[told.history]
+    code = written["code"]
+    return {
+        **{name: getattr(told, name) for name in ("study", "row")},
+        "method": config.method_name,
+        "variant": told.variant,
+        "preset": told.preset,
+        "encoder": config.encoder_name,
+        "loss": getattr(config.method, "loss", ""),
+        "instances": config.training.instances,
+        "dataset": told.dataset,
+        "history": told.history,
+        "split": own.protocol.slicing,
+        "seed": config.training.seed,
+        "epochs": len(lines),
+        "best_epoch": lines[-1].get("best_epoch", 0) if lines else 0,
+        "seconds": round(sum(line["seconds"] for line in lines), 1),
+        "commit": code[-1]["commit"],
+        "code_hash": code[-1]["hash"] if len({one["hash"] for one in code}) == 1 else "mixed",
+        "config_hash": config.digest,
+        "data_hash": written["data"]["hash"],
+        "data": {name: written["data"][name] for name in ("users", "items", "interactions")},
+        "versions": written["versions"],
+        "machine": code[-1]["machine"],
+        "metrics": _rounded(own.metrics),
+        "floors": {name: _rounded(values) for name, values in own.floors.items()},
+        "both": {history: _of(one) for history, one in sorted(both.items())},
+        "curve": [_point(line, metric) for line in lines],
+        "config": {name: written[name] for name in ("method", "encoder", "split", "training")},
+        "analyses": {},
+    }
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's folder holds a finished run."""
+    return (folder / "bundle").is_dir() and len(list(folder.glob("evaluation-test-*.json"))) >= 2
+
+
+def read_records(root: Path | str) -> list[Record]:
+    """Gives all records under a folder (or of one file), in the order of the files' names and lines.
+
+    Args:
+        root: A folder, or a ``.jsonl`` file.
+
+    Returns:
+        The records.
+
+    Raises:
+        ValueError: on a line that is not a record; names file and line.
+        FileNotFoundError: if there is no such file or folder.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist; expected a folder of records, or a .jsonl file")
+    if not root.is_dir():
+        return list(_lines(root))
+    equal = read_equal_code(root / EQUAL_CODE)
+    records = [record for file in sorted(root.rglob("*.jsonl")) for record in _lines(file)]
+    return [{**record, "equal_code": _reached(record["code_hash"], equal)} for record in records]
+
+
+def read_equal_code(path: Path) -> dict[str, set[str]]:
+    """Gives the code hashes that are declared to give the same results, by the earlier one.
+
+    Args:
+        path: A JSON file: a list of objects with ``from``, ``to`` and ``why``; none where there is no such file.
+
+    Returns:
+        The later hashes by the earlier one.
+
+    Raises:
+        ValueError: if an entry lacks something, or says no reason.
+    """
+    found: dict[str, set[str]] = {}
+    for entry in json.loads(path.read_text(encoding="utf-8")) if path.exists() else []:
+        if not all(isinstance(entry.get(name), str) and entry[name] for name in ("from", "to", "why")):
+            raise ValueError(f"{path}: expected from, to and why, each a text, found {entry}")
+        found.setdefault(entry["from"], set()).add(entry["to"])
+    return found
+
+
+def declare_equal_code(root: Path, why: str) -> int:
+    """Declares that the code as it is gives the results of every record that it made stale.
+
+    That is right for a change that only made something faster, with evidence; it is not for one that moves results.
+
+    Args:
+        root: The folder of the records.
+        why: The change and the evidence.
+
+    Returns:
+        How many pairs of hashes were added.
+
+    Raises:
+        ValueError: if no reason is given.
+    """
+    if not why.strip():
+        raise ValueError("say why: what changed, and what shows that results are the same")
+    path = root / EQUAL_CODE
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    pairs = {
+        (record["code_hash"], code_hash(from_record(record["config"], source="a record")))
+        for record in read_records(root)
+        if stale(record) == CODE_CHANGED and record["code_hash"] != "mixed"
+    }
+    entries += [{"from": earlier, "to": later, "why": why} for earlier, later in sorted(pairs)]
+    atomic_write(path, json.dumps(entries, indent=1) + "\n")
+    return len(pairs)
+
+
+def write_records(path: Path | str, records: Iterable[Record]) -> Path:
+    """Adds records to a file; one of the same experiment, seed and data takes the earlier one's place.
+
+    Args:
+        path: ``results/<study>/<name>.jsonl``.
+        records: The new ones.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if a record has no room for what is required, or metrics that cannot be.
+    """
+    path = Path(path)
+    kept = {identity(one): one for one in (_lines(path) if path.exists() else ())}
+    for record in records:
+        check(record, source=str(path))
+        kept[identity(record)] = {name: value for name, value in record.items() if name != "equal_code"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in kept.values()))
+    return path
+
+
+def identity(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Gives what makes two records ones of the same run: the experiment (with its seed) and the data."""
+    return str(record["config_hash"]), str(record["data_hash"])
+
+
+def check(record: Mapping[str, Any], *, source: str) -> None:
+    """Refuses a record that lacks something or has metrics that cannot be.
+
+    Args:
+        record: The record.
+        source: Where it came from, named in errors.
+
+    Raises:
+        ValueError: naming the key, or the metric and its bounds.
+    """
+    missing = [name for name in REQUIRED if name not in record]
+    if missing:
+        raise ValueError(f"{source}: the record lacks {', '.join(missing)}")
+    ranked = record["split"] != "by_user"
+    for history, found in record["both"].items():
+        for violation in violations(found["metrics"]) if ranked else []:
+            raise ValueError(f"{source}: {record['method']}, history {history}: {violation}")
+
+
+def stale(record: Mapping[str, Any], config: RunConfig | None = None) -> str:
+    """Gives why a record no longer tells what the code would find; empty where it does.
+
+    Args:
+        record: The record.
+        config: The experiment as its file says it now; None: only the code is compared.
+
+    Returns:
+        The reason, or an empty string. Code that is declared equal (:func:`declare_equal_code`) is no reason.
+    """
+    if config is None:
+        try:
+            config = from_record(record["config"], source="the record")
+        except ValueError:
+            return "its settings are no longer understood"
+    if config.digest != record["config_hash"]:
+        return "the experiment changed"
+    return "" if code_hash(config) in {record["code_hash"], *record.get("equal_code", ())} else CODE_CHANGED
+
+
+def _reached(start: str, links: Mapping[str, set[str]]) -> list[str]:
+    """Gives all that can be reached from ``start``."""
+    found: set[str] = set()
+    waiting = {start}
+    while waiting:
+        later = links.get(waiting.pop(), set()) - found
+        found |= later
+        waiting |= later
+    return sorted(found)
+
+
+def _lines(file: Path) -> Iterator[Record]:
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}, line {number}: not a record: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{file}, line {number}: expected one JSON object, found {type(record).__name__}")
+        check(record, source=f"{file}, line {number}")
+        yield cast("Record", record)
+
+
+def _evaluations(folder: Path) -> list[Evaluation]:
+    return [Evaluation.load(file) for file in sorted(folder.glob("evaluation-test-*.safetensors"))]
+
+
+def _of(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "metrics": _rounded(evaluation.metrics),
+        "floors": {name: _rounded(values) for name, values in evaluation.floors.items()},
+        "slices": {
+            kind: {
+                name: _rounded({key: values[key] for key in values if key in _OF_SLICES})
+                for name, values in one.items()
+            }
+            for kind, one in evaluation.slices.items()
+        },
+    }
+
+
+def _point(line: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    metrics = line.get("metrics") or {}
+    return {
+        "epoch": line["epoch"],
+        "seconds": line["seconds"],
+        "metrics": _rounded({metric: metrics[metric]} if metric in metrics else {}),
+    }
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Gives the numbers with six significant digits of a share: a rank of one user in a million shows."""
+    return {name: round(float(value), 6) for name, value in values.items()}

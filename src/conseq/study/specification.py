@@ -1,0 +1,305 @@
+"""A paper's table or figure as something that can be run: read strictly from ``experiments/<paper>/<table>/*.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field
+
+from conseq.config import parse, settings
+from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
+from conseq.training.config import TrainingConfig
+
+Preset = Literal["paper", "released", "ours"]
+Section = dict[str, Any]
+
+
+@settings
+class _Entry:
+    """What a row and a sweep may say."""
+
+    name: Annotated[str, Field(min_length=1)]
+    variant: str = ""
+    experiment: str | None = None
+    preset: Preset | None = None
+    impossible: str | None = None
+    note: str | None = None
+    closed: str | None = None
+    floor: Literal["popularity", "own history"] | None = None
+    method: Section = field(default_factory=dict)
+    encoder: Section = field(default_factory=dict)
+    split: Section = field(default_factory=dict)
+    training: Section = field(default_factory=dict)
+    analysis: Section | None = None
+    cells: dict[str, Any] = field(default_factory=dict)
+    parameter: str | None = None
+    values: tuple[Any, ...] = ()
+
+
+@settings
+class _Head:
+    """What a file says before its rows."""
+
+    paper: str
+    title: str
+    dataset: str
+    history: Literal["exclude", "keep"]
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table, or a point of a curve.
+
+    Attributes:
+        study: The table, such as ``iclrec/table2``.
+        dataset: The name of the log's folder.
+        history: The protocol under which ``cells`` were measured.
+        name: As the paper prints it; of a sweep with the parameter and its value.
+        variant: How it differs from its method; empty for the method itself.
+        preset: Whose settings: the paper's, those of the authors' code, or ours where both are silent.
+        cells: The paper's numbers, by metric.
+        impossible: Why the printed numbers cannot be right; None where they can.
+        note: What a reader should know of it.
+        closed: Why it cannot be run; None where it can.
+        floor: The floor that answers it, of any run on the log; None for a row that is trained.
+        config: The experiment; None where there is nothing to train.
+        analysis: What is done with the trained model, by ``name`` and settings; None: it is only judged.
+        curve: The name of the sweep that it is a point of; empty for a row.
+        parameter: The swept setting, ``section.key``; empty for a row.
+        value: Its value; None for a row.
+    """
+
+    study: str
+    dataset: str
+    history: Literal["exclude", "keep"]
+    name: str
+    variant: str = ""
+    preset: Preset | None = None
+    cells: dict[str, float] = field(default_factory=dict)
+    impossible: str | None = None
+    note: str | None = None
+    closed: str | None = None
+    floor: str | None = None
+    config: RunConfig | None = None
+    analysis: dict[str, Any] | None = None
+    curve: str = ""
+    parameter: str = ""
+    value: Any = None
+
+    def seeded(self, count: int) -> list[RunConfig]:
+        """Gives the experiment with the file's seed and the ones that follow it.
+
+        Args:
+            count: How many.
+
+        Returns:
+            The experiments; none where the row has nothing to train.
+        """
+        if self.config is None:
+            return []
+        first = self.config.training.seed
+        return [
+            replace(self.config, training=replace(self.config.training, seed=first + number)) for number in range(count)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows of one file.
+
+    Attributes:
+        path: The file.
+        study: The table, such as ``iclrec/table2``.
+        paper: The paper.
+        title: What the table is about.
+        dataset: The name of the log's folder.
+        history: The protocol of the printed numbers.
+        note: What a reader must know; None where there is nothing.
+        rows: In the paper's order.
+    """
+
+    path: Path
+    study: str
+    paper: str
+    title: str
+    dataset: str
+    history: Literal["exclude", "keep"]
+    note: str | None
+    rows: tuple[Row, ...]
+
+
+def load_table(path: Path | str) -> Table:
+    """Gives the table of a file.
+
+    Args:
+        path: ``<experiments>/<paper>/<table>/<dataset>.toml``; bases are found in ``<experiments>``.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: if the file says something that cannot be; names the file and the row.
+        FileNotFoundError: if the file, or one that it names, does not exist.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable table: {error}") from None
+    entries = [(kind, one) for kind in ("row", "sweep") for one in values.pop(kind, [])]
+    head = parse(_Head, values, source=str(path))
+    study = f"{path.parent.parent.name}/{path.parent.name}"
+    rows: list[Row] = []
+    for kind, entry in entries:
+        source = f"{path}: {kind} {entry.get('name', '?')!r}"
+        one = parse(_Entry, entry, source=source)
+        if (kind == "sweep") != (one.parameter is not None):
+            raise ValueError(f"{source}: a sweep has a parameter and its values, a row has neither")
+        base = Row(study=study, dataset=head.dataset, history=head.history, name=one.name)
+        rows += _sweep(base, one, path, source) if kind == "sweep" else [_row(base, one, path, source)]
+    names = [row.name + str(row.preset) for row in rows]
+    double = sorted({row.name for row in rows if names.count(row.name + str(row.preset)) > 1})
+    if double:
+        raise ValueError(f"{path}: two rows of one name and preset: {', '.join(double)}")
+    return Table(path=path, study=study, rows=tuple(rows), **{name: getattr(head, name) for name in _HEAD})
+
+
+_HEAD = ("paper", "title", "dataset", "history", "note")
+
+
+def find_tables(root: Path | str, study: str) -> list[Table]:
+    """Gives the tables of a study.
+
+    Args:
+        root: The folder of the experiments.
+        study: ``iclrec/table1``, or ``iclrec`` for all of a paper, or ``all``.
+
+    Returns:
+        One for each dataset, by name.
+
+    Raises:
+        ValueError: if there is no such study; names those there are.
+    """
+    root = Path(root)
+    files = sorted(root.glob("*/*/*.toml"))
+    wanted = [file for file in files if study in ("all", file.parent.parent.name, _study(file))]
+    if not wanted:
+        known = ", ".join(sorted({_study(file) for file in files})) or f"none under {root}"
+        raise ValueError(f"unknown study {study!r}; known: {known}")
+    return [load_table(file) for file in wanted]
+
+
+def chosen(
+    tables: list[Table], datasets: tuple[str, ...] = (), *, row: str | None = None, preset: Preset | None = None
+) -> list[Table]:
+    """Gives the part of some tables that is asked for.
+
+    Args:
+        tables: The tables.
+        datasets: Names of data sets; all where empty.
+        row: A text that a row's name must hold.
+        preset: The preset that a row must have.
+
+    Returns:
+        Tables with at least one row.
+
+    Raises:
+        ValueError: if nothing is left; names what there is.
+    """
+    known = sorted({table.dataset for table in tables})
+    wrong = sorted(set(datasets) - set(known))
+    if wrong:
+        raise ValueError(f"no table for data set {', '.join(wrong)}; known: {', '.join(known)}")
+    found = []
+    for table in tables:
+        rows = tuple(
+            one
+            for one in table.rows
+            if (row is None or row.lower() in one.name.lower()) and (preset is None or one.preset == preset)
+        )
+        if rows and (not datasets or table.dataset in datasets):
+            found.append(replace(table, rows=rows))
+    if not found:
+        names = sorted({one.name for table in tables for one in table.rows})
+        raise ValueError(f"no row is called {row!r} (preset {preset or 'any'}); rows: {', '.join(names)}")
+    return found
+
+
+def _study(file: Path) -> str:
+    return f"{file.parent.parent.name}/{file.parent.name}"
+
+
+def _row(base: Row, entry: _Entry, path: Path, source: str) -> Row:
+    told = sum(one is not None for one in (entry.closed, entry.floor))
+    trains = entry.experiment is not None or bool(entry.method)
+    if told + trains != 1:
+        raise ValueError(f"{source}: expected one of experiment or method, closed, or floor")
+    if trains and entry.preset is None:
+        raise ValueError(f"{source}: expected a preset (paper, released or ours)")
+    return replace(
+        base,
+        variant=entry.variant,
+        preset=entry.preset,
+        cells=_cells(entry.cells, source),
+        impossible=entry.impossible,
+        note=entry.note,
+        closed=entry.closed,
+        floor=entry.floor,
+        config=_config(entry, path, source) if trains else None,
+        analysis=entry.analysis,
+    )
+
+
+def _sweep(base: Row, entry: _Entry, path: Path, source: str) -> list[Row]:
+    if not entry.values:
+        raise ValueError(f"{source}: a sweep needs values")
+    section, _, key = str(entry.parameter).partition(".")
+    if section not in (*SECTIONS, "analysis") or not key:
+        raise ValueError(f"{source}: parameter must be section.key, found {entry.parameter!r}")
+    rows = []
+    for number, value in enumerate(entry.values):
+        changed = {**(getattr(entry, section) or {}), key: value}
+        cells = {name: _of_sweep(numbers, number, entry, source) for name, numbers in entry.cells.items()}
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        one = replace(entry, parameter=None, values=(), cells=cells, **cast("Any", {section: changed}))
+        row = _row(replace(base, name=f"{entry.name}, {key} = {shown}"), one, path, source)
+        rows.append(replace(row, curve=entry.name, parameter=str(entry.parameter), value=value))
+    return rows
+
+
+def _of_sweep(numbers: object, number: int, entry: _Entry, source: str) -> object:
+    if not isinstance(numbers, list | tuple) or len(numbers) != len(entry.values):
+        raise ValueError(f"{source}: cells of a sweep are lists of {len(entry.values)} numbers, found {numbers!r}")
+    return numbers[number]
+
+
+def _cells(cells: Mapping[str, object], source: str) -> dict[str, float]:
+    for name, value in cells.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{source}: cell {name!r} must be a number, found {value!r}")
+    return {name: float(cast("float", value)) for name, value in cells.items()}
+
+
+def _config(entry: _Entry, path: Path, source: str) -> RunConfig:
+    """Gives the experiment of an entry: its base with what the entry says instead."""
+    tables: dict[str, Section] = {}
+    if entry.experiment is not None:
+        base = path.parent.parent.parent / entry.experiment
+        if not base.is_file():
+            raise FileNotFoundError(f"{source}: the experiment {base} does not exist")
+        tables = read_experiment(base)
+    for section in SECTIONS:
+        own: Section = getattr(entry, section)
+        inherited = tables.get(section, {})
+        # Settings of one method (or encoder) are not those of another.
+        if "name" in own and own["name"] != inherited.get("name"):
+            inherited = {}
+        tables[section] = {**inherited, **own}
+    config = from_record(tables, source=source)
+    assert isinstance(config.training, TrainingConfig)
+    return config

@@ -1,0 +1,149 @@
+"""Plans and answers for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table as Grid
+
+from conseq.evaluation.tables import as_text
+from conseq.study.answers import Answer, answers
+from conseq.study.plan import Job
+from conseq.study.records import Record
+from conseq.study.specification import Table
+
+_ORDER = ("recorded", "stale", "finished", "begun", "to run", "no data")
+
+
+def plan_text(jobs: Sequence[Job], processes: int) -> str:
+    """Gives what a plan will run, with an estimate of the time.
+
+    Args:
+        jobs: The plan.
+        processes: Runs side by side.
+
+    Returns:
+        Lines of text.
+    """
+    once = {(job.folder, job.row.dataset): job for job in jobs}.values()
+    states = Counter[str](job.state for job in once)
+    lines = ["runs: " + (", ".join(f"{states[one]} {one}" for one in _ORDER if states[one]) or "none to train")]
+    absent = sorted({job.row.dataset for job in once if job.state == "no data"})
+    if absent:
+        lines.append(f"no data found for: {', '.join(absent)} (see --data)")
+    to_do = [job for job in once if job.to_do]
+    for job in to_do:
+        seed = job.config.training.seed
+        lines.append(
+            f"  {job.row.dataset}: {job.row.name} ({job.row.preset}), seed {seed}: {job.state}, {_time(job.seconds)}"
+        )
+    known = sum(job.seconds or 0.0 for job in to_do) / processes
+    unknown = sum(job.seconds is None for job in to_do)
+    if to_do:
+        more = f", and {unknown} runs of methods that have no record to estimate from" if unknown else ""
+        lines.append(f"estimate: {_time(known)} with {processes} at a time{more}")
+    return "\n".join(lines)
+
+
+def answers_text(table: Table, records: Sequence[Record]) -> str:
+    """Gives a paper's table beside ours.
+
+    Args:
+        table: The table.
+        records: All records.
+
+    Returns:
+        Text; the protocol is its first line.
+    """
+    grid = Grid(title=f"{table.paper}, {table.title}\n{protocol(table)}", title_justify="left")
+    headings = ("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict")
+    for heading in headings:
+        grid.add_column(heading, justify="right" if heading in headings[3:7] else "left", overflow="fold")
+    for row in table.rows:
+        if row.closed is not None:
+            grid.add_row(row.name, "", "", "", "", "", "", f"not run: {row.closed}")
+    shown = ""
+    for one in answers(table, records):
+        if one.row.closed is not None:
+            continue
+        name = one.row.name if one.row.name + str(one.row.preset) != shown else ""
+        preset = (one.row.preset or "") if name else ""
+        shown = one.row.name + str(one.row.preset)
+        if name and len(one.row.cells) > 1:
+            grid.add_section()
+        grid.add_row(name, preset, one.metric, *cells(one), words(one))
+    return as_text(grid, width=180)
+
+
+def protocol(table: Table) -> str:
+    """Gives the protocol under which a table's numbers stand."""
+    splits = {row.config.split.name for row in table.rows if row.config is not None} or {"leave_one_out"}
+    kept = "kept among the candidates" if table.history == "keep" else "excluded from the candidates"
+    return (
+        f"{table.dataset}, test, {' / '.join(sorted(splits))}, whole catalogue, history {kept}, ties against the model"
+    )
+
+
+def cells(one: Answer) -> tuple[str, str, str, str]:
+    """Gives the printed number, ours, the difference and the number of runs as text."""
+    paper, ours = _with_spread(one.paper, one.paper_spread), _with_spread(one.ours, one.spread)
+    change = one.difference
+    difference = ""
+    if change is not None and one.paper:
+        difference = f"{change:+{_digits(change)}} ({change / one.paper:+.1%})"
+    return paper, ours, difference, str(one.n or "")
+
+
+def _with_spread(value: float | None, spread: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:{_digits(value)}}" + ("" if spread is None else f" ± {spread:{_digits(value)}}")
+
+
+def _digits(value: float) -> str:
+    """Gives how a number is printed: shares with four digits, counts and times without."""
+    return ".4f" if abs(value) < 10 else ",.0f"
+
+
+def words(one: Answer) -> str:
+    """Gives the verdict, and why the number may be out of date."""
+    return f"{one.verdict}; stale: {one.stale}" if one.stale else one.verdict
+
+
+def as_json(tables: Sequence[Table], records: Sequence[Record]) -> dict[str, Any]:
+    """Gives the answers of some tables as plain values.
+
+    Args:
+        tables: The tables.
+        records: All records.
+
+    Returns:
+        By table: its protocol and its cells.
+    """
+    found = []
+    for table in tables:
+        lines = [
+            {
+                **{name: value for name, value in asdict(one).items() if name not in {"row"}},
+                "row": one.row.name,
+                "preset": one.row.preset,
+                "difference": one.difference,
+            }
+            for one in answers(table, records)
+        ]
+        head = {"study": table.study, "paper": table.paper, "title": table.title, "dataset": table.dataset}
+        closed = {row.name: row.closed for row in table.rows if row.closed is not None}
+        found.append({**head, "history": table.history, "protocol": protocol(table), "cells": lines, "closed": closed})
+    return {"tables": found}
+
+
+def _time(value: float | None) -> str:
+    if value is None:
+        return "time unknown"
+    minutes = value / 60
+    if minutes < 1:
+        return f"{value:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
