@@ -1,4 +1,4 @@
-"""Declares that a change left all results as they are: ``equal_code.py "what changed, and the evidence"``."""
+"""Declares that a change left results as they are: ``equal_code.py METHOD|all "what changed, and the evidence"``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from conseq.study.records import EQUAL_CODE, declare_equal_code
 ROOT = Path(__file__).resolve().parents[2] / "results"
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} 'what changed, and what shows that results are the same'")
-    print(f"{declare_equal_code(ROOT, sys.argv[1])} pairs of code added to {ROOT / EQUAL_CODE}")
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {sys.argv[0]} METHOD|all 'what changed, and what shows that results are the same'")
+    method = None if sys.argv[1] == "all" else sys.argv[1]
+    print(f"{declare_equal_code(ROOT, sys.argv[2], method=method)} pairs of code added to {ROOT / EQUAL_CODE}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from conseq.study import analysed
 from conseq.study.plan import find
 from conseq.study.records import Record, stale
 from conseq.study.specification import Row, Table
@@ -16,6 +17,8 @@ Verdict = Literal["reached", "above", "below", "impossible in print", "not run",
 
 SPREAD = " sd"
 """What the name of a cell ends with that holds a printed standard deviation."""
+METRICS = ("HR@10", "NDCG@10", "HR@20", "NDCG@20")
+"""What is shown of a row for which the paper prints no number."""
 CLOSE = 0.03
 """Relative difference within which a published number counts as reached."""
 
@@ -90,12 +93,12 @@ def _of_row(row: Row, records: Sequence[Record], seeds: int) -> list[Answer]:
         ]
         found = [one["both"][row.history]["floors"][row.floor] for one in own[:1]]
         return [_answer(row, metric, found, "", own[:1]) for metric in _metrics(row)]
-    own = of_row(row, records, seeds=seeds)
-    found = [{**one["both"][row.history]["metrics"], **_of_analysis(row, one)} for one in own]
+    own = [one for one in of_row(row, records, seeds=seeds) if _is_analysed(row, one)]
+    found = [_found(row, one) for one in own]
     why = next(
         (reason for one, config in zip(own, _configs(row, own), strict=True) if (reason := stale(one, config))), ""
     )
-    metrics = _metrics(row) or (_default_metrics(found) if row.config is not None else [])
+    metrics = _metrics(row) or (_default_metrics(row, found) if row.config is not None else [])
     return [_answer(row, metric, found, why, own) for metric in metrics]
 
 
@@ -108,25 +111,24 @@ def _configs(row: Row, own: Sequence[Record]) -> list[Any]:
     return [by_digest[one["config_hash"]] for one in own]
 
 
-def _default_metrics(found: Sequence[Mapping[str, float]]) -> list[str]:
-    names = ("HR@10", "NDCG@10", "HR@20", "NDCG@20")
-    return [name for name in names if not found or name in found[0]]
+def _is_analysed(row: Row, record: Record) -> bool:
+    return row.analysis is None or row.analysis["name"] in record["analyses"]
 
 
-def _of_analysis(row: Row, record: Record) -> dict[str, float]:
-    """Gives the numbers that an analysis of the row found under the names that cells may have."""
+def _default_metrics(row: Row, found: Sequence[Mapping[str, float]]) -> list[str]:
+    if row.analysis is not None:
+        return list(found[0]) if found else [row.analysis["name"]]
+    return [name for name in METRICS if not found or name in found[0]]
+
+
+def _found(row: Row, record: Record) -> dict[str, float]:
+    """Gives what a record found, by the names of cells; of an analysis without printed numbers its numbers alone."""
+    metrics: dict[str, float] = record["both"][row.history]["metrics"]
     if row.analysis is None:
-        return {}
-    found = record["analyses"].get(row.analysis["name"], {})
-    if row.analysis["name"] != "complexity" or not found:
-        return {}
-    trained = found["trained_parameters"]
-    cells = {
-        "parameters": float(found["encoder_parameters"] if trained is None else trained),
-        "users per second": float(found["speed"]["users_per_second"]),
-    }
-    epochs = found["epochs"]
-    return cells if epochs is None else {**cells, "seconds per epoch": float(epochs["mean"])}
+        return metrics
+    name = row.analysis["name"]
+    numbers = analysed.numbers(name, record["analyses"][name])
+    return {**metrics, **numbers} if row.cells else numbers
 
 
 def _answer(row: Row, metric: str, found: Sequence[Mapping[str, float]], why: str, own: Sequence[Record]) -> Answer:

@@ -18,7 +18,7 @@ from conseq.data.files import atomic_write
 from conseq.data.readers import read
 from conseq.run.provenance import code_hash
 from conseq.study.plan import Job
-from conseq.study.records import Record, read_records, record_of, write_records
+from conseq.study.records import Record, identity, read_records, record_of, write_records
 
 Say = Callable[[str], None]
 _POLL = 0.2
@@ -155,17 +155,28 @@ def _ended(one: _Running, jobs: Sequence[Job], results: Path, done: Executed, sa
 
 def _finish(job: Job, jobs: Sequence[Job], results: Path, done: Executed, say: Say) -> None:
     """Records a finished run, with the analyses that its rows ask for."""
-    file = results / f"{job.row.study}.jsonl"
     record = record_of(job.folder, job.told)
-    earlier = {one["config_hash"]: one for one in (read_records(file) if file.exists() else [])}
-    if record["code_hash"] == earlier.get(record["config_hash"], {}).get("code_hash"):
-        record["analyses"] |= earlier[record["config_hash"]]["analyses"]
+    file, earlier = _recorded(results, record)
+    file = file or results / f"{job.row.study}.jsonl"
+    if earlier is not None:
+        record |= {name: earlier[name] for name in ("study", "row", "variant", "preset")}
+        if record["code_hash"] == earlier["code_hash"]:
+            record["analyses"] |= earlier["analyses"]
     for other in jobs:
         if other.folder == job.folder and other.row.analysis is not None:
             record["analyses"][other.row.analysis["name"]] = _analysed(other)
     write_records(file, [record])
     done.records.append(record)
     say(f"done: {_named(job)}, {record['epochs']} epochs in {record['seconds']:.0f} s; recorded in {file}")
+
+
+def _recorded(results: Path, record: Record) -> tuple[Path | None, Record | None]:
+    """Gives the record of the same run, and its file: a run that answers several tables is recorded once."""
+    for file in sorted(results.rglob("*.jsonl")):
+        for one in read_records(file):
+            if identity(one) == identity(record):
+                return file, one
+    return None, None
 
 
 def _analysed(job: Job) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def read_equal_code(path: Path) -> dict[str, set[str]]:
     return found
 
 
-def declare_equal_code(root: Path, why: str) -> int:
+def declare_equal_code(root: Path, why: str, *, method: str | None = None) -> int:
     """Declares that the code as it is gives the results of every record that it made stale.
 
     That is right for a change that only made something faster, with evidence; it is not for one that moves results.
@@ -163,6 +163,7 @@ def declare_equal_code(root: Path, why: str) -> int:
     Args:
         root: The folder of the records.
         why: The change and the evidence.
+        method: Only records of this method; None: of all.
 
     Returns:
         How many pairs of hashes were added.
@@ -177,7 +178,7 @@ def declare_equal_code(root: Path, why: str) -> int:
     pairs = {
         (record["code_hash"], code_hash(from_record(record["config"], source="a record")))
         for record in read_records(root)
-        if stale(record) == CODE_CHANGED and record["code_hash"] != "mixed"
+        if method in (None, record["method"]) and record["code_hash"] != "mixed" and stale(record) == CODE_CHANGED
     }
     entries += [{"from": earlier, "to": later, "why": why} for earlier, later in sorted(pairs)]
     atomic_write(path, json.dumps(entries, indent=1) + "\n")

@@ -1,0 +1,41 @@
+"""Numbers of analyses by the names of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conseq.analyses import ANALYSES, analyse
+from conseq.data.readers import read
+from conseq.run import runner
+from conseq.study.analysed import _KINDS, numbers
+from conseq.study.specification import load_table
+
+
+def test_every_analysis_has_its_numbers(experiments: Path, data: Path, tmp_path: Path) -> None:
+    assert set(_KINDS) == set(ANALYSES)
+    config = load_table(experiments / "paper/table1/toy.toml").rows[0].config
+    assert config is not None
+    log = read(str(data / "toy/interactions.csv"))
+    runner.run(config, log, folder=tmp_path / "run")
+    noise = analyse("noise", {"shares": [0.0, 0.5]}, tmp_path / "run", log, history="keep")
+    found = numbers("noise", noise)
+    assert found == {
+        "NDCG@20, 0% noise": noise["points"][0]["metrics"]["NDCG@20"],
+        "NDCG@20, 50% noise": noise["points"][1]["metrics"]["NDCG@20"],
+    }
+    groups = analyse("groups", {"edges": [5]}, tmp_path / "run", log, history="keep")
+    assert [one["name"] for one in groups["groups"]] == [name.rpartition(" ")[2] for name in numbers("groups", groups)]
+    shape = analyse("representations", {"pairs": 10, "points": 10}, tmp_path / "run", log)
+    assert numbers("representations", shape)["effective rank, items"] == pytest.approx(shape["items"]["effective_rank"])
+    cost = analyse("complexity", {}, tmp_path / "run", log)
+    assert numbers("complexity", cost)["parameters"] > 0
+    assert set(numbers("complexity", cost)) == {"parameters", "users per second", "seconds per epoch"}
+    agreed = {"purity": 0.5, "nmi": 0.2}
+    assert numbers("purity", {"agreement": agreed, "chance": {"purity": 0.3, "nmi": 0.1}}) == {
+        "purity": 0.5,
+        "nmi": 0.2,
+        "purity, by chance": 0.3,
+        "nmi, by chance": 0.1,
+    }
