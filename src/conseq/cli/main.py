@@ -19,6 +19,7 @@ COMMANDS = {
     "import-weights": "turn published weights into a bundle",
     "data": "list known data sets, fetch one",
     "reproduce": "run a paper's table and print it beside ours",
+    "report": "write records and runs as a static HTML report",
     "demo": "the main job on a built-in synthetic log",
 }
 

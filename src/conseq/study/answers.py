@@ -82,7 +82,10 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[Reco
     Returns:
         The records.
     """
-    found = (find(records, config, row.dataset, None) for config in row.seeded(seeds))
+    of_method = [] if row.config is None else [one for one in records if one["method"] == row.config.method_name]
+    if not of_method:  # most rows are not run yet, and hashing their experiments takes time
+        return []
+    found = (find(of_method, config, row.dataset, None) for config in row.seeded(seeds))
     return [one for one in found if one is not None]
 
 

@@ -138,9 +138,10 @@ def find(records: Sequence[Record], config: RunConfig, dataset: str, data_hash: 
     Returns:
         The record, or None.
     """
+    digest = config.digest
     for record in reversed(records):
         same_data = record["dataset"] == dataset if data_hash is None else record["data_hash"] == data_hash
-        if record["config_hash"] == config.digest and same_data:
+        if record["config_hash"] == digest and same_data:
             return record
     return None
 

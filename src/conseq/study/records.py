@@ -87,6 +87,7 @@ def record_of(folder: Path | str, told: Told) -> Record:
         "dataset": told.dataset,
         "history": told.history,
         "split": own.protocol.slicing,
+        "ties": own.protocol.ties,
         "seed": config.training.seed,
         "epochs": len(lines),
         "best_epoch": lines[-1].get("best_epoch", 0) if lines else 0,

@@ -1,0 +1,195 @@
+"""The two kinds of charts that most figures are: lines, and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+
+from conseq.report.style import GREY, draw, legend, legend_height, look, wrapped
+
+_LETTERS_PER_INCH = 10
+_LETTERS = 40
+"""How many letters of ticks stand beside each other on an axis."""
+_LOG_FROM = 8
+"""Where the largest number is that many times the smallest, an axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that are joined by a line.
+
+    Attributes:
+        label: In the legend.
+        x: Ascending.
+        y: Of the same length.
+        spread: Standard deviations; empty: no error bars.
+        look: Which look it has; series of one look belong together and the first of them is in the legend.
+        faint: Drawn dotted with open markers: what a paper printed.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    spread: tuple[float | None, ...] = ()
+    look: int = 0
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars of one kind, one for each place on the axis.
+
+    Attributes:
+        label: In the legend.
+        values: Lengths; None: no bar.
+        spread: Standard deviations; None: no error bar.
+    """
+
+    label: str
+    values: tuple[float | None, ...]
+    spread: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What stands at the axes.
+
+    Attributes:
+        x: With the unit.
+        y: With the unit.
+        ticks: Names of the places 0, 1, … on the axis of categories; empty: numbers.
+        wide: Whether the axis of numbers is logarithmic where they differ much.
+        places: Numbers that the axis names; empty: as it falls.
+    """
+
+    x: str
+    y: str
+    ticks: tuple[str, ...] = ()
+    wide: bool = True
+    places: tuple[float, ...] = ()
+
+
+def line_chart(series: Sequence[Series], labels: Labels, *, floor: float | None = None) -> str:
+    """Gives lines with markers as SVG; error bars are standard deviations.
+
+    Args:
+        series: At least one.
+        labels: Of the axes.
+        floor: Where a dashed horizontal line marks what learns nothing; None: nowhere.
+
+    Returns:
+        The drawing.
+    """
+    shown = len({one.look for one in series}) + (floor is not None)
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        named: set[tuple[int, bool]] = set()
+        for one in series:
+            _line(axes, one, again=(one.look, one.faint) in named)
+            named.add((one.look, one.faint))
+        if floor is not None:
+            axes.axhline(floor, color=GREY, linestyle=(0, (2, 2)), label="floor: popularity")
+        _scale(axes, series, labels)
+        axes.set_xlabel(labels.x)
+        axes.set_ylabel(wrapped(labels.y, 26))
+        legend(figure, axes)
+
+    return draw(2.7 + legend_height(shown), paint)
+
+
+def _line(axes: Axes, one: Series, *, again: bool) -> None:
+    style = look(one.look)
+    label = "_nolegend_" if again else one.label
+    if one.faint:
+        axes.plot(
+            one.x, one.y, color=style.colour, marker=style.marker, markerfacecolor="white", linewidth=0.8,
+            linestyle=(0, (1, 2)), label=label, zorder=2, markevery=max(1, len(one.x) // 6),
+        )  # fmt: skip
+        return
+    if again:  # another seed of a series that is marked already
+        axes.plot(one.x, one.y, color=style.colour, linestyle=style.line, linewidth=0.8, alpha=0.7, zorder=2)
+        return
+    errors = [0.0 if value is None else value for value in one.spread]
+    axes.errorbar(
+        one.x, one.y, yerr=errors if any(errors) else None, color=style.colour, marker=style.marker,
+        linestyle=style.line, capsize=2.5, label=label, markevery=max(1, len(one.x) // 8), zorder=3,
+    )  # fmt: skip
+
+
+def _scale(axes: Axes, series: Sequence[Series], labels: Labels) -> None:
+    if labels.ticks:
+        axes.set_xticks(range(len(labels.ticks)), [wrapped(one, 12) for one in labels.ticks])
+        return
+    values = [value for one in series for value in one.x]
+    if labels.wide and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if labels.places:
+        names = [f"{value:g}" for value in labels.places]
+        crowded = sum(map(len, names)) + len(names) > _LETTERS
+        axes.set_xticks(labels.places, names, rotation=45 if crowded else 0)
+        axes.minorticks_off()
+
+
+def bar_chart(
+    bars: Sequence[Bars],
+    labels: Labels,
+    *,
+    printed: Sequence[float | None] = (),
+    floors: Sequence[tuple[str, float]] = (),
+) -> str:
+    """Gives horizontal bars as SVG, one group for each tick, the first at the top.
+
+    Args:
+        bars: The kinds of bars.
+        labels: ``x`` is the axis of the lengths; ``ticks`` name the groups.
+        printed: A paper's numbers, one for each group, drawn as diamonds.
+        floors: Names and values of vertical lines.
+
+    Returns:
+        The drawing.
+    """
+    places = np.arange(len(labels.ticks))
+    row = max(0.36, 0.2 * len(bars))
+    thick = 0.8 / len(bars)
+    known = [value for value in printed if value is not None]
+    entries = (len(bars) if len(bars) > 1 else 1) + bool(known) + len(floors)
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        for number, one in enumerate(bars):
+            _bars(axes, one, places + (number - (len(bars) - 1) / 2) * thick, thick, number)
+        if known:
+            axes.plot(
+                [np.nan if value is None else value for value in printed], places, linestyle="", marker="D",
+                color="black", markerfacecolor="white", markersize=6, label="printed in the paper", zorder=5,
+            )  # fmt: skip
+        for number, (name, value) in enumerate(floors):
+            axes.axvline(value, color=GREY, linestyle=("--", ":")[number % 2], label=f"floor: {name}", zorder=1)
+        axes.set_yticks(places, [wrapped(one, 22) for one in labels.ticks])
+        axes.set_ylim(len(places) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(labels.x)
+        axes.set_ylabel(wrapped(labels.y, max(12, int(_LETTERS_PER_INCH * row * len(places))), lines=3))
+        legend(figure, axes)
+
+    return draw(0.8 + row * len(places) + legend_height(entries), paint)
+
+
+def _bars(axes: Axes, one: Bars, places: np.ndarray, thick: float, number: int) -> None:
+    style = look(number)
+    lengths = [0.0 if value is None else value for value in one.values]
+    axes.barh(
+        places, lengths, height=0.9 * thick, color=style.colour, alpha=0.75, hatch=style.hatch, edgecolor="white",
+        label=one.label, zorder=2,
+    )  # fmt: skip
+    for place, value, spread in zip(places, one.values, one.spread, strict=True):
+        if value is not None and spread is not None:
+            axes.errorbar(value, place, xerr=spread, color="black", capsize=2.5, linewidth=1.2, zorder=4)

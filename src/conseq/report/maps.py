@@ -1,0 +1,181 @@
+"""Maps: t-SNE of the vectors of users and items, coloured by intent or by category."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from openTSNE import TSNE
+from torch import Tensor
+from torch.nn import functional as F
+
+from conseq.analyses.vectors import user_vectors
+from conseq.report.models import OTHER, Model
+from conseq.report.style import GREY, Picture, Value, draw, legend, legend_height, look, plain
+from conseq.signals.clusters import k_means, nearest
+
+POINTS = 1500
+INTENTS = 7
+PERPLEXITY = 30
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """What a map shows.
+
+    Attributes:
+        of: ``users`` or ``items``.
+        by: ``intent`` or ``category``.
+        place: float64 ``[n, 2]``.
+        ids: Outside ids.
+        kinds: What each point is marked as.
+    """
+
+    of: str
+    by: str
+    place: npt.NDArray[np.float64]
+    ids: Sequence[str]
+    kinds: Sequence[str]
+
+
+def maps(model: Model, name: str, *, points: int = POINTS) -> list[Picture]:
+    """Gives the maps of a model: users by intent, and items by intent and by category, as far as these are known.
+
+    Args:
+        model: The model; without its log there are no users.
+        name: Stem of the names of the figures.
+        points: Most vectors on a map; drawn at random where there are more.
+
+    Returns:
+        The figures.
+    """
+    pictures = []
+    if model.subject is not None:
+        held_out = model.subject.split.test
+        chosen = _some(len(held_out.users), points)
+        vectors = user_vectors(model.bundle.encoder, held_out.histories.select(chosen))
+        users = model.subject.log.user_ids.ids
+        ids = [users[row] for row in held_out.users[chosen].tolist()]
+        place = embedded(vectors)
+        pictures.append(_picture(model, name, _Map("users", "intent", place, ids, _intents(vectors))))
+    table = model.bundle.encoder.items.candidates.detach().float().cpu()
+    chosen = _some(len(table), points)
+    ids = [model.bundle.item_ids.ids[one] for one in chosen.tolist()]
+    place = embedded(table[chosen])
+    pictures.append(_picture(model, name, _Map("items", "intent", place, ids, _intents(table[chosen]))))
+    categories = model.facts.main_categories(ids, INTENTS)
+    if len(set(categories)) > 1:
+        pictures.append(_picture(model, name, _Map("items", "category", place, ids, categories)))
+    return pictures
+
+
+def embedded(vectors: Tensor) -> npt.NDArray[np.float64]:
+    """Gives places in the plane such that near vectors are near (t-SNE; van der Maaten and Hinton, 2008).
+
+    Args:
+        vectors: float ``[n, D]``, compared by their angle.
+
+    Returns:
+        float64 ``[n, 2]``, the same for the same vectors.
+    """
+    rows = F.normalize(vectors.double(), dim=1).numpy()
+    fitted = TSNE(
+        perplexity=_perplexity(len(rows)),
+        neighbors="exact",
+        negative_gradient_method="bh",
+        n_jobs=1,  # several threads add in another order each time
+        random_state=_SEED,
+    ).fit(rows)
+    return np.asarray(fitted, dtype=np.float64)
+
+
+def _perplexity(points: int) -> int:
+    """Gives how many neighbours count as near: fewer where there are few points at all."""
+    return max(1, min(PERPLEXITY, (points - 1) // 3))
+
+
+def _some(count: int, most: int) -> Tensor:
+    rng = torch.Generator().manual_seed(_SEED)
+    return torch.randperm(count, generator=rng)[:most].sort().values
+
+
+def _intents(vectors: Tensor) -> list[str]:
+    """Gives the cluster of each vector, numbered from the largest."""
+    unit = F.normalize(vectors, dim=1)
+    ids = nearest(unit, k_means(unit, min(INTENTS, len(unit)), restarts=5, seed=_SEED)).tolist()
+    order = {one: place for place, (one, _) in enumerate(sorted(Counter(ids).items(), key=lambda it: (-it[1], it[0])))}
+    return [f"intent {order[one] + 1}" for one in ids]
+
+
+def _picture(model: Model, name: str, one: _Map) -> Picture:
+    of, by, kinds = one.of, one.by, one.kinds
+    sizes = dict(sorted(Counter(kinds).items(), key=lambda pair: (-pair[1], pair[0])))
+    shown = [kind for kind in sizes if kind != OTHER]
+    total = len(model.subject.split.test.users) if of == "users" and model.subject else model.bundle.encoder.n_items
+    what = "users (test histories)" if of == "users" else "items of the item table"
+    source = (
+        f"K-means with K = {len(shown)} of the unit vectors on the map"
+        if by == "intent"
+        else f"column “{model.facts.column}” of the items' table, the {len(shown)} largest; grey crosses: any other"
+    )
+    rows: list[tuple[Value, ...]] = [
+        (outside, model.facts.title(outside) if of == "items" else "", kind, round(float(x), 2), round(float(y), 2))
+        for outside, kind, (x, y) in zip(one.ids, kinds, one.place, strict=True)
+    ]
+    counted = ", ".join(f"{plain(kind, 40)} {count:,}" for kind, count in sizes.items())
+    return Picture(
+        name=f"{name}-{of}-by-{by}",
+        title=f"{model.name}: map of {of} by {by}",
+        svg=_drawn(one.place, kinds, shown),
+        alt=f"Scatter plot of {len(kinds):,} {of} in the plane, marked by {by}: {counted}.",
+        caption=(
+            f"t-SNE (openTSNE, perplexity {_perplexity(len(kinds))}, angle between vectors, seed {_SEED}) of "
+            f"{len(kinds):,} of {total:,} {what}, drawn at random. Colour and marker: {source}. The axes have no unit: "
+            "near points have similar vectors; distances between groups and their sizes mean little."
+        ),
+        protocol=(
+            model.statement(history="read as the model reads it", part="test part")
+            if of == "users"
+            else model.statement(history="none is read", part="item vectors as trained")
+        ),
+        columns=("id", "title", by, "x", "y"),
+        rows=tuple(rows),
+    )
+
+
+def _drawn(place: npt.NDArray[np.float64], kinds: Sequence[str], shown: Sequence[str]) -> str:
+    def paint(figure: Figure, axes: Axes) -> None:
+        which = np.array(kinds)
+        others = which == OTHER
+        if others.any():
+            axes.scatter(
+                place[others, 0], place[others, 1], s=10, marker="x", color=GREY, linewidths=0.5, alpha=0.6, label=OTHER
+            )
+        for number, kind in enumerate(shown):
+            style = look(number)
+            mine = which == kind
+            axes.scatter(
+                place[mine, 0],
+                place[mine, 1],
+                s=12,
+                marker=style.marker,
+                color=style.colour,
+                linewidths=0,
+                alpha=0.75,
+                label=kind,
+            )
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel("t-SNE 1, no unit")
+        axes.set_ylabel("t-SNE 2, no unit")
+        axes.set_aspect("equal", adjustable="datalim")
+        legend(figure, axes, columns=2, scale=2.0)
+
+    return draw(3.6 + legend_height(len(shown) + 1, 2), paint)

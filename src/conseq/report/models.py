@@ -1,0 +1,175 @@
+"""Trained models for pictures: a bundle with its log, and titles and categories of items where there are any."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from conseq.analyses.subject import Subject, subject_of
+from conseq.data.readers import read
+from conseq.report.statement import Statement
+from conseq.report.style import plain
+from conseq.serving.bundle import Bundle, load_bundle
+from conseq.study.plan import Logs
+
+OTHER = "other"
+"""The category of items that are in none that is shown."""
+
+_ITEMS = "items.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What is known of items.
+
+    Attributes:
+        titles: By outside id; empty where there are none.
+        categories: By outside id, each item's categories.
+        column: Where the categories came from.
+    """
+
+    titles: Mapping[str, str]
+    categories: Mapping[str, tuple[str, ...]]
+    column: str = ""
+
+    def title(self, item: str, limit: int = 60) -> str:
+        """Gives an item's title, its id where it has none."""
+        return plain(self.titles.get(item) or f"item {item}", limit)
+
+    def main_categories(self, items: list[str], most: int) -> list[str]:
+        """Gives one category for each item, ``other`` where it is in none of those that are shown.
+
+        Categories of more than half of the items tell nothing apart and are passed over; of an item's others the one
+        with most items is taken.
+
+        Args:
+            items: Outside ids.
+            most: How many categories are shown, the largest.
+
+        Returns:
+            One for each item.
+        """
+        own = {item: self.categories.get(item, ()) for item in items}
+        sizes = Counter(name for names in own.values() for name in names)
+        telling = {name: count for name, count in sizes.items() if count <= len(items) / 2}
+        chosen = [
+            max((name for name in own[item] if name in telling), key=lambda name: (telling[name], name), default=OTHER)
+            for item in items
+        ]
+        ordered = sorted(Counter(chosen).items(), key=lambda one: (-one[1], one[0]))
+        shown = [name for name, _ in ordered if name != OTHER][:most]
+        return [name if name in shown else OTHER for name in chosen]
+
+
+NOTHING = Facts({}, {})
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A bundle to be pictured.
+
+    Attributes:
+        name: As it is called.
+        dataset: The name of its log.
+        bundle: What it holds.
+        subject: The bundle with its log; None where the log is not there.
+        facts: What is known of its items.
+    """
+
+    name: str
+    dataset: str
+    bundle: Bundle
+    subject: Subject | None
+    facts: Facts
+
+    def statement(self, *, history: str, part: str) -> Statement:
+        """Gives the protocol of what is computed from the model: how histories were treated, and of what part."""
+        told = self.bundle.provenance
+        training, method = _table(told, "training"), _table(told, "method")
+        data, versions = _table(told, "data"), _table(told, "versions")
+        sizes = ", ".join(f"{data[name]:,} {name}" for name in ("users", "items", "interactions") if name in data)
+        split = _table(told, "split").get("name", "not recorded")
+        return Statement(
+            (
+                ("data", f"{self.dataset} ({sizes})" if sizes else self.dataset),
+                ("split", f"{split}, {part}"),
+                ("history", history),
+                ("ties", "pessimistic"),
+                ("loss", str(method.get("loss", "the method's own")).replace("_", " ")),
+                ("instances", str(training.get("instances", "not recorded"))),
+                ("encoder", str(_table(told, "encoder").get("name", type(self.bundle.encoder).__name__))),
+                ("method", str(method.get("name", "not recorded"))),
+                ("seeds", str(training.get("seed", "not recorded"))),
+                ("data hash", str(data.get("hash", "not recorded"))[:12]),
+                ("versions", ", ".join(f"{key} {versions[key]}" for key in sorted(versions)) or "not recorded"),
+            )
+        )
+
+
+def load_model(path: Path, logs: Logs | None) -> Model:
+    """Gives the model of a run's folder, or of a bundle.
+
+    The log is the one that is called as the folder that holds the run (``runs/beauty/iclrec-…``), or else the one with
+    the hash that the bundle tells of.
+
+    Args:
+        path: The folder.
+        logs: Where the logs are; None: nowhere.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: if the log has items that the model does not know.
+    """
+    bundle = load_bundle(path / "bundle" if (path / "config.json").exists() else path)
+    dataset = path.resolve().parent.name
+    log = logs.path(dataset) if logs is not None else None
+    method = _table(bundle.provenance, "method").get("name", type(bundle.encoder).__name__)
+    seed = _table(bundle.provenance, "training").get("seed")
+    name = f"{method} on {dataset}" + ("" if seed is None else f", seed {seed}")
+    if logs is None or log is None:
+        return Model(name, dataset, bundle, None, NOTHING)
+    found = logs.root / dataset / _ITEMS
+    facts = read_facts(found) if found.is_file() else NOTHING
+    return Model(name, dataset, bundle, subject_of(path, read(str(log)), device="cpu"), facts)
+
+
+def read_facts(path: Path) -> Facts:
+    """Gives titles and categories of items from a table.
+
+    Args:
+        path: A Parquet file with ``item_id``; titles are in ``title``, categories in the first column that holds lists
+            of text.
+
+    Returns:
+        What it says.
+
+    Raises:
+        ValueError: if it has no column ``item_id``.
+    """
+    schema = pl.read_parquet_schema(path)
+    if "item_id" not in schema:
+        raise ValueError(f"{path} has no column 'item_id'; its columns are {', '.join(schema)}")
+    column = next((name for name, kind in schema.items() if kind == pl.List(pl.String)), "")
+    wanted = ["item_id", *(["title"] if "title" in schema else []), *([column] if column else [])]
+    table = pl.read_parquet(path, columns=wanted).with_columns(pl.col("item_id").cast(pl.String))
+    ids = table["item_id"].to_list()
+    titles = table["title"].cast(pl.String).to_list() if "title" in wanted else []
+    lists = table[column].to_list() if column else []
+    return Facts(
+        {one: unescape(title) for one, title in zip(ids, titles, strict=False) if title},
+        {one: tuple(dict.fromkeys(filter(None, names or ()))) for one, names in zip(ids, lists, strict=False)},
+        column,
+    )
+
+
+def _table(provenance: Mapping[str, Any], section: str) -> dict[str, Any]:
+    found = provenance.get(section)
+    return dict(found) if isinstance(found, Mapping) else {}

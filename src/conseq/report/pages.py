@@ -1,0 +1,288 @@
+"""What stands on which page of the report."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from conseq.analyses import ANALYSES
+from conseq.report.comparisons import ablation
+from conseq.report.curves import learning_curves
+from conseq.report.groups import representatives, slice_table, slices, user_groups
+from conseq.report.measures import measures
+from conseq.report.results import Result, but_seed, result_of
+from conseq.report.spectrum import spectra
+from conseq.report.statement import statement
+from conseq.report.style import Picture
+from conseq.report.sweeps import robustness, sensitivity
+from conseq.report.tables import (
+    Cell,
+    Group,
+    NumberTable,
+    against_paper,
+    all_runs,
+    beside,
+    row_key,
+    unanswered,
+    without_paper,
+)
+from conseq.study.answers import Answer, Verdict, answers, of_row
+from conseq.study.records import Record, identity
+from conseq.study.specification import Table
+
+VERDICTS: tuple[Verdict, ...] = (
+    "reached",
+    "above",
+    "below",
+    "impossible in print",
+    "no number in print",
+    "not run",
+    "closed",
+)
+_CUTS = (("history", "exclude"), ("popularity", "exclude"), ("time tie", "exclude"), ("repeat", "keep"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page.
+
+    Attributes:
+        anchor: Where links to it go.
+        heading: Its heading.
+        tables: Its tables.
+        pictures: Its figures.
+        notes: Its text, a paragraph each.
+    """
+
+    anchor: str
+    heading: str
+    tables: tuple[NumberTable, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page.
+
+    Attributes:
+        file: Its name.
+        title: Its title.
+        kind: The heading under which the first page lists it.
+        group: What it is listed under with others of its kind; empty: it stands alone.
+        intro: Its first paragraph.
+        sections: Its parts.
+    """
+
+    file: str
+    title: str
+    kind: str
+    group: str
+    intro: str
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A paper's table with what we found.
+
+    Attributes:
+        table: The table.
+        answers: Its cells.
+        own: Our results by row.
+    """
+
+    table: Table
+    answers: list[Answer]
+    own: dict[str, Result] = field(default_factory=dict)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether any cell has a number of ours."""
+        return any(one.n for one in self.answers)
+
+
+def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answered]:
+    """Gives the tables with our results."""
+    runs: dict[tuple[str, str], list[Record]] = {}
+    some: dict[str, Record] = {}
+    for record in records:
+        runs.setdefault((record["dataset"], but_seed(record["config"])), []).append(record)
+        some[record["dataset"]] = record
+    found = []
+    for table in tables:
+        cells, own = [], {}
+        for row in table.rows:
+            # Only what can answer a row is looked through: with many rows and records the rest takes minutes.
+            candidates = [some[row.dataset]] if row.floor is not None and row.dataset in some else []
+            if row.config is not None:
+                candidates = runs.get((row.dataset, but_seed(row.config.record())), [])
+            told = answers(replace(table, rows=(row,)), candidates)
+            mine = of_row(row, candidates) if row.config is not None else []
+            if mine:
+                why = next((one.stale for one in told), "")
+                own[row_key(row)] = result_of(mine, label=_named(table, row.name, row.preset), why=why)
+            cells += told
+        found.append(Answered(table, cells, own))
+    return found
+
+
+def _named(table: Table, name: str, preset: str | None) -> str:
+    return f"{name} ({preset})" if sum(row.name == name for row in table.rows) > 1 else name
+
+
+def study_pages(found: Sequence[Answered], all_results: Sequence[Result], slug: Callable[[str], str]) -> list[Page]:
+    """Gives a page for every study that has at least one number of ours.
+
+    Args:
+        found: All tables.
+        all_results: All results: floors and SASRec of a data set stand beside its tables.
+        slug: Gives file names.
+
+    Returns:
+        The pages, by study.
+    """
+    pages = []
+    for study in dict.fromkeys(one.table.study for one in found):
+        own = [one for one in found if one.table.study == study]
+        run = [one for one in own if one.has_runs]
+        if not run:
+            continue
+        missing = ", ".join(one.table.dataset for one in own if not one.has_runs)
+        file = slug(f"study-{study}")
+        intro = f"{run[0].table.paper}. {run[0].table.title}."
+        intro += f" Not run yet on: {missing}." if missing else ""
+        sections = [_study_section(one, all_results, file) for one in run]
+        pages.append(Page(f"{file}.html", study, "Tables and figures", study.partition("/")[0], intro, tuple(sections)))
+    return pages
+
+
+def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> Section:
+    table, own = one.table, list(one.own.values())
+    name = f"{file}-{slugged(table.dataset)}"
+    here = [result for result in all_results if result.first["dataset"] == table.dataset]
+    runs = [record for result in here for record in result.records]
+    printed = any(cell.paper is not None for cell in one.answers)
+    compared = against_paper(table, one.answers, one.own, runs) if printed else without_paper(table, one.own)
+    missing = unanswered(table, one.answers) if printed else None
+    # A table of ours has the floors already, and mostly SASRec.
+    has_baseline = not printed and any(result.is_sasrec for result in own)
+    aside = None if has_baseline else beside(here, table.history, table.dataset)
+    plain = {row_key(row) for row in table.rows if not (row.parameter or row.analysis)}
+    points = [result for key, result in one.own.items() if key in plain]
+    asked = {str(row.analysis["name"]) for row in table.rows if row.analysis}
+    return Section(
+        slugged(table.dataset),
+        table.dataset,
+        (*(found for found in (compared, aside, missing) if found), *measures(own, asked)),
+        (
+            *ablation(table, one.answers, own, name),
+            *sensitivity(table, one.answers, own, name),
+            *learning_curves(points, f"{name}-curves"),
+            *analysed(own, name, asked),
+        ),
+        (table.note,) if table.note else (),
+    )
+
+
+def analysed(found: Sequence[Result], name: str, asked: Collection[str]) -> list[Picture]:
+    """Gives the figures of the analyses that are asked for.
+
+    Args:
+        found: Results on one data set.
+        name: Stem of the names of the figures.
+        asked: Names of analyses.
+
+    Returns:
+        The figures of those that were made.
+    """
+    drawn = [*robustness(found, name)] if "noise" in asked else []
+    drawn += [picture for key in sorted(asked) for picture in user_groups(found, key, name)]
+    return [*drawn, *(spectra(found, name) if "representations" in asked else ())]
+
+
+def dataset_pages(found: Sequence[Result], shown: Sequence[Result], slug: Callable[[str], str]) -> list[Page]:
+    """Gives a page for every data set: all its results under both protocols.
+
+    Args:
+        found: All results.
+        shown: Results with curves and analyses on a study's page; those of others stand here.
+        slug: Gives file names.
+
+    Returns:
+        The pages, by data set.
+    """
+    elsewhere = {identity(record) for one in shown for record in one.records}
+    pages = []
+    for dataset in dict.fromkeys(one.first["dataset"] for one in found):
+        file = slug(f"data-{dataset}")
+        own = [one for one in found if one.first["dataset"] == dataset]
+        sections = []
+        for split in dict.fromkeys(one.first["split"] for one in own):
+            alike = [one for one in own if one.first["split"] == split]
+            sections += _dataset_sections(alike, dataset, f"{file}-{slugged(split)}", split, elsewhere)
+        intro = "Every recorded run, under both treatments of the history, with the floors."
+        pages.append(Page(f"{file}.html", f"{dataset}: all runs", "Data sets", "", intro, tuple(sections)))
+    return pages
+
+
+def _dataset_sections(
+    found: Sequence[Result], dataset: str, name: str, split: str, elsewhere: set[tuple[str, str]]
+) -> list[Section]:
+    alone = [one for one in found if identity(one.first) not in elsewhere]
+    numbers = measures(alone, set(ANALYSES))
+    some = representatives(found)
+    parts = [picture for cut, history in _CUTS for picture in slices(some, cut, history, name)]
+    tables = [table for cut, history in _CUTS if (table := slice_table(found, cut, history)) is not None]
+    rest = [*learning_curves(alone, f"{name}-curves"), *analysed(alone, name, set(ANALYSES))]
+    both = tuple(all_runs(found, history, dataset) for history in ("exclude", "keep"))
+    sections = [Section(slugged(split), f"All runs, {split}", both)]
+    if parts:
+        heading = f"Parts of the cases, {split}"
+        note = "The figures show one result of each method, the method itself with most seeds; the tables show all."
+        sections.append(Section(f"{slugged(split)}-parts", heading, tuple(tables), tuple(parts), (note,)))
+    if rest or numbers:
+        heading = f"Runs outside the papers' tables, {split}"
+        sections.append(Section(f"{slugged(split)}-rest", heading, tuple(numbers), tuple(rest)))
+    return sections
+
+
+def overview(found: Sequence[Answered], pages: Sequence[Page], records: Sequence[Record]) -> NumberTable | None:
+    """Gives how many cells of every table have which verdict; None where there are no tables."""
+    if not found or not records:
+        return None
+    links = {page.title: page.file for page in pages}
+    groups = []
+    for study in dict.fromkeys(one.table.study for one in found):
+        own = [one for one in found if one.table.study == study]
+        rows = tuple(_counted(one, links.get(study, "")) for one in own)
+        about = f"{own[0].table.paper}: {own[0].table.title}"
+        groups.append(Group(study, (about,), rows, link=links.get(study, "")))
+    columns = ("data", "history", "cells", *VERDICTS, "stale")
+    return NumberTable(
+        "Cells of the papers' tables by verdict",
+        statement(records, history="as each row says"),
+        columns,
+        tuple(groups),
+        "Reached: within 3 % of the printed number. Stale: code or experiment changed since the run.",
+    )
+
+
+def _counted(one: Answered, page: str) -> tuple[Cell, ...]:
+    counts = Counter(cell.verdict for cell in one.answers)
+    old = sum(1 for cell in one.answers if cell.stale)
+    link = f"{page}#{slugged(one.table.dataset)}" if page and one.has_runs else ""
+    history = "excluded" if one.table.history == "exclude" else "kept"
+    counted = (len(one.answers), *(counts[verdict] for verdict in VERDICTS), old)
+    return (
+        Cell(one.table.dataset, link=link),
+        Cell(history),
+        *(Cell(str(count) if count else "·") for count in counted),
+    )
+
+
+def slugged(text: str) -> str:
+    """Gives text as a part of a file's name or an address."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -1,0 +1,110 @@
+"""What a report is made of: records, and the folders of trained models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conseq.serving.bundle import is_bundle
+from conseq.study.records import Record, Told, identity, is_finished, read_records, record_of
+from conseq.study.specification import Table, load_table
+
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was found.
+
+    Attributes:
+        records: Of all files of records, and of finished runs that no file tells of.
+        models: Folders of finished runs and bundles.
+    """
+
+    records: list[Record]
+    models: list[Path]
+
+
+def collect(inputs: Sequence[Path], say: Callable[[str], None]) -> Sources:
+    """Gives the records and the models of some files and folders.
+
+    Args:
+        inputs: Files of records (``.jsonl``), run folders, bundles, or folders that hold any of them.
+        say: Takes a line about each run that is left out.
+
+    Returns:
+        What was found, in the order of inputs and names.
+
+    Raises:
+        FileNotFoundError: if an input does not exist.
+        ValueError: if an input holds nothing of use, or a damaged record.
+    """
+    files: list[Path] = []
+    folders: list[Path] = []
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; expected records (.jsonl), a run's folder or a bundle")
+        own = ([path], []) if path.is_file() else _inside(path)
+        if not any(own):
+            raise ValueError(f"{path} holds neither records (.jsonl) nor runs nor bundles")
+        files += own[0]
+        folders += own[1]
+    records = [record for file in dict.fromkeys(files) for record in read_records(file)]
+    known = {identity(one) for one in records}
+    models = [folder for folder in dict.fromkeys(folders) if _is_whole(folder, say)]
+    for folder in models:
+        record = _record(folder, say) if (folder / _CONFIG).exists() else None
+        if record is not None and identity(record) not in known:
+            records.append(record)
+    return Sources(records, models)
+
+
+def tables_of(experiments: Path | None) -> list[Table]:
+    """Gives the papers' tables under a folder, by study and data set; none where there is no folder."""
+    if experiments is None:
+        return []
+    if not experiments.is_dir():
+        raise FileNotFoundError(f"{experiments} is no folder; expected that of the papers' tables")
+    return [load_table(file) for file in sorted(experiments.glob("*/*/*.toml"))]
+
+
+def _inside(root: Path) -> tuple[list[Path], list[Path]]:
+    """Gives the files of records and the models under a folder; a run is not looked into."""
+    files, folders = [], []
+    for place, names, found in os.walk(root):
+        folder = Path(place)
+        if _CONFIG in found or is_bundle(folder):
+            folders.append(folder)
+            names.clear()
+            continue
+        names.sort()
+        files += [folder / name for name in sorted(found) if name.endswith(".jsonl")]
+    return files, folders
+
+
+def _is_whole(folder: Path, say: Callable[[str], None]) -> bool:
+    """Gives whether a folder is a bundle or that of a finished run."""
+    whole = not (folder / _CONFIG).exists() or is_finished(folder)
+    if not whole:
+        say(f"{folder} is left out: its run is not finished")
+    return whole
+
+
+def _record(folder: Path, say: Callable[[str], None]) -> Record | None:
+    """Gives the record of a finished run; None where it was made before runs told of their code."""
+    written = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    if "code" not in written:
+        say(f"{folder}: the model alone is shown; its run did not record what code made it")
+        return None
+    told = Told(
+        study="",
+        row=str(written["method"]["name"]),
+        variant="",
+        preset="",
+        dataset=folder.resolve().parent.name,
+        history=written["training"]["history"],
+    )
+    return record_of(folder, told)

@@ -1,0 +1,200 @@
+"""Curves over a setting or over noise: sensitivity and robustness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from conseq.report.charts import Labels, Series, line_chart
+from conseq.report.numbers import number, with_spread
+from conseq.report.results import Estimate, Result, estimate, in_parts, main_metric
+from conseq.report.statement import listed, statement
+from conseq.report.style import MOST_SERIES, Picture
+from conseq.report.tables import floor_value
+from conseq.study.answers import Answer
+from conseq.study.specification import Table
+
+
+def sensitivity(table: Table, answers: Sequence[Answer], own: Sequence[Result], name: str) -> list[Picture]:
+    """Gives a curve of a metric over each setting that a paper's figure varies.
+
+    Args:
+        table: The figure's specification.
+        answers: Its cells.
+        own: Our results for its rows: the protocol.
+        name: Stem of the names of the figures.
+
+    Returns:
+        A figure for every setting of which at least two values were run.
+    """
+    swept = [one for one in answers if one.row.parameter and one.ours is not None]
+    pictures = []
+    for place, parameter in enumerate(dict.fromkeys(one.row.parameter for one in swept)):
+        cells = [one for one in swept if one.row.parameter == parameter]
+        metric = main_metric(one.metric for one in cells)
+        cells = [one for one in cells if one.metric == metric]
+        if len({str(one.row.value) for one in cells}) > 1:
+            pictures.append(_sensitivity(table, cells, own, f"{name}-sweep-{place + 1}"))
+    return pictures
+
+
+def _sensitivity(table: Table, cells: Sequence[Answer], own: Sequence[Result], name: str) -> Picture:
+    metric, parameter = cells[0].metric, cells[0].row.parameter
+    setting = parameter.partition(".")[2].replace("_", " ")
+    values = {_shown(one.row.value): _number(one.row.value) for one in cells}
+    numbers = {shown: value for shown, value in values.items() if value is not None}
+    numeric = len(numbers) == len(values)
+    x = numbers if numeric else {shown: float(place) for place, shown in enumerate(values)}
+    series: list[Series] = []
+    presets = {one.row.preset for one in cells}
+    curves: dict[str, list[Answer]] = {}
+    for one in cells:
+        label = f"{one.row.curve} ({one.row.preset})" if len(presets) > 1 else one.row.curve
+        curves.setdefault(label, []).append(one)
+    for place, (curve, points) in enumerate(curves.items()):
+        old = " [some stale]" if any(one.stale for one in points) else ""
+        series += _with_printed(curve + old, points, [x[_shown(one.row.value)] for one in points], place)
+    records = [record for one in own for record in one.records]
+    floor = floor_value(own, "popularity", metric, table.history)
+    verb = "excluded" if table.history == "exclude" else "kept"
+    told = (
+        f"{curve}, {_shown(one.row.value)}: {number(one.ours)}" for curve, points in curves.items() for one in points
+    )
+    labels = Labels(
+        f"{setting} ({parameter})",
+        f"{metric}, test",
+        ticks=() if numeric else tuple(values),
+        places=tuple(sorted(x.values())) if numeric else (),
+    )
+    return Picture(
+        name=name,
+        title=f"{metric} by {setting}",
+        svg=line_chart(series, labels, floor=floor),
+        alt=f"Line chart of {metric} by {setting}. " + "; ".join(told) + ".",
+        caption=(
+            f"{table.paper}, {table.title}: test {metric}, history {verb}, for values of {setting}; the other settings "
+            "as in the row. Points: mean of our runs; whiskers: standard deviation over seeds, none where there is one "
+            "seed; dotted with open markers: the paper's numbers, where it prints them."
+        ),
+        protocol=statement(records, history=table.history),
+        columns=("model", setting, f"paper {metric}", f"our mean {metric}", "standard deviation", "runs", "stale"),
+        rows=tuple(
+            (curve, _shown(one.row.value), one.paper, one.ours, one.spread, one.n, one.stale)
+            for curve, points in curves.items()
+            for one in points
+        ),
+    )
+
+
+def _with_printed(curve: str, points: Sequence[Answer], at: Sequence[float], place: int) -> list[Series]:
+    order = sorted(range(len(points)), key=lambda number_: at[number_])
+    ours = Series(
+        curve,
+        tuple(at[one] for one in order),
+        tuple(float(points[one].ours or 0.0) for one in order),
+        tuple(points[one].spread for one in order),
+        look=place,
+    )
+    known = [one for one in order if points[one].paper is not None]
+    if not known:
+        return [ours]
+    printed = tuple(float(points[one].paper or 0.0) for one in known)
+    return [ours, Series(f"{curve}, paper", tuple(at[one] for one in known), printed, look=place, faint=True)]
+
+
+def _number(value: Any) -> float | None:
+    """Gives a value of a setting as a number, also one that is alone in a list; None for anything else."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return _number(value[0])
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def robustness(found: Sequence[Result], name: str) -> list[Picture]:
+    """Gives a metric by the share of random items inserted into test histories, and its relative loss.
+
+    Args:
+        found: Results on one data set; those without the analysis ``noise`` are left out.
+        name: Stem of the names of the figures.
+
+    Returns:
+        Two figures for every six results and each protocol.
+    """
+    pictures = []
+    for history in ("exclude", "keep"):
+        noisy = [one for one in found if all(_history(record) == history for record in one.records)]
+        metric = main_metric(key for one in noisy for key in _points(one.first)[0]["metrics"])
+        for part, some in enumerate(in_parts(noisy, MOST_SERIES)):
+            if metric is not None:
+                stem = f"{name}-noise-{history}-{part + 1}"
+                pictures += [_robustness(some, metric, history, stem, lost=lost) for lost in (False, True)]
+    return pictures
+
+
+def _points(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(record["analyses"].get("noise", {}).get("points", []))
+
+
+def _history(record: Mapping[str, Any]) -> str | None:
+    noise = record["analyses"].get("noise")
+    return str(noise["protocol"]["history"]) if noise and noise["points"] else None
+
+
+def _robustness(found: Sequence[Result], metric: str, history: str, name: str, *, lost: bool) -> Picture:
+    def at(point: Mapping[str, Any]) -> float | None:
+        share = point["loss"].get(metric) if lost else point["metrics"].get(metric)
+        return None if share is None else float(share) * (100 if lost else 1)
+
+    curves = {one.shown: _curve(one, at) for one in found}
+    series = [
+        Series(
+            label,
+            tuple(100 * share for share in points),
+            tuple(value.mean for value in points.values()),
+            tuple(value.spread for value in points.values()),
+            look=place,
+        )
+        for place, (label, points) in enumerate(curves.items())
+        if points
+    ]
+    records = [record for one in found for record in one.records]
+    verb = "excluded" if history == "exclude" else "kept"
+    quantity = f"loss of {metric}, %" if lost else f"{metric}, test"
+    settings = {(one["analyses"]["noise"]["seed"], one["analyses"]["noise"]["counting"]) for one in records}
+    noise = "; ".join(f"seed {seed} of the noise, counting {counting}" for seed, counting in sorted(settings))
+    told = (
+        f"{label}: " + ", ".join(f"{100 * share:g} % {with_spread(value)}" for share, value in points.items())
+        for label, points in curves.items()
+    )
+    return Picture(
+        name=f"{name}-{'loss' if lost else 'value'}",
+        title=f"{'Relative loss of' if lost else ''} {metric} by noise in test histories".strip(),
+        svg=line_chart(series, Labels("random items inserted, % of the history", quantity)),
+        alt=f"Line chart of {quantity} by share of inserted items. " + ". ".join(told) + ".",
+        caption=(
+            f"Random items inserted into test histories of models trained without noise, history {verb}; {noise}. "
+            f"{'Loss: share of the value without noise. ' if lost else ''}Whiskers: standard deviation over the seeds "
+            f"of training (seeds {listed(one['seed'] for one in records)}), none where there is one seed."
+        ),
+        protocol=statement(records, history=history),
+        columns=("model", "share inserted", f"mean {quantity}", "standard deviation", "runs"),
+        rows=tuple(
+            (label, share, value.mean, value.spread, value.n)
+            for label, points in curves.items()
+            for share, value in points.items()
+        ),
+    )
+
+
+def _curve(result: Result, at: Callable[[Mapping[str, Any]], float | None]) -> dict[float, Estimate]:
+    """Gives the mean over seeds at every share that all seeds have."""
+    found: dict[float, Estimate] = {}
+    own = [{float(point["share"]): at(point) for point in _points(record)} for record in result.records]
+    for share in own[0]:
+        value = estimate([one.get(share) for one in own])
+        if value is not None:
+            found[share] = value
+    return dict(sorted(found.items()))

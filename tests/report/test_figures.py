@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from conseq.report.charts import Bars, Labels, Series, bar_chart, line_chart
+from conseq.report.comparisons import ablation
+from conseq.report.curves import learning_curves
+from conseq.report.groups import representatives, slice_table, slices, user_groups
+from conseq.report.measures import measures
+from conseq.report.pages import answered
+from conseq.report.results import Result, results
+from conseq.report.spectrum import spectra
+from conseq.report.style import COLOURS, LINES, MARKERS, look, plain, wrapped
+from conseq.report.sweeps import robustness, sensitivity
+from conseq.run.config import RunConfig
+from conseq.study.specification import load_table
+
+Make = Callable[..., dict[str, Any]]
+Experiment = Callable[..., RunConfig]
+LABELS = Labels("x, s", "y")
+
+
+@pytest.fixture
+def found(records: list[dict[str, Any]]) -> list[Result]:
+    return results(records)
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(one.itertext()) for one in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_same_chart_gives_the_same_bytes() -> None:
+    series = [Series("a", (1.0, 2.0), (0.1, 0.2), (0.01, None)), Series("b", (1.0, 2.0), (0.2, 0.1), look=1)]
+    assert line_chart(series, LABELS) == line_chart(series, LABELS)
+    bars = [Bars("ours", (0.1, None), (0.01, None))]
+    labels = Labels("x", "", ("a", "b"))
+    assert bar_chart(bars, labels, printed=[0.2, None]) == bar_chart(bars, labels, printed=[0.2, None])
+
+
+def test_letters_of_a_chart_are_text_and_nothing_in_them_is_markup() -> None:
+    name = "<script>alert('x')</script> & $5 $\\alpha$ \x07\n日本"
+    svg = line_chart([Series(name, (1.0, 2.0), (0.1, 0.2))], LABELS)
+    assert "<script" not in svg
+    assert {"x, s", "y"} <= set(texts(svg))
+    shown = " ".join(texts(svg))
+    assert "<script>alert('x')</script> & $5 $\\alpha$" in shown
+    assert "日本" in shown
+
+
+def test_a_chart_names_no_address_but_those_of_its_language() -> None:
+    svg = line_chart([Series("a", (1.0, 100.0), (0.1, 0.2))], LABELS, floor=0.05)
+    addresses = set(re.findall(r"https?://[^\"'\s<>]+", svg))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert svg.startswith("<svg")
+
+
+def test_series_are_told_apart_by_more_than_colour() -> None:
+    assert len({look(number).marker for number in range(7)}) == len(MARKERS) == 7
+    assert len({str(look(number).line) for number in range(7)}) == len(LINES) == 7
+    assert len({look(number).hatch for number in range(7)}) == len({look(n).colour for n in range(7)}) == len(COLOURS)
+
+
+def test_text_is_cut_and_put_on_one_line() -> None:
+    assert plain("a\n b\tc\x00d") == "a b c d"
+    assert plain("abcdef", 4) == "abc…"
+    assert wrapped("one two three four", 8) == "one two\nthree …"
+
+
+def test_a_learning_curve_adds_up_the_seconds_of_epochs(make_record: Make, experiment: Experiment) -> None:
+    points = [
+        {"epoch": 1, "seconds": 2.0, "metrics": {"NDCG@20": 0.1}},
+        {"epoch": 2, "seconds": 3.0, "metrics": {}},
+        {"epoch": 3, "seconds": 4.0, "metrics": {"NDCG@20": 0.3}},
+    ]
+    by_epoch, by_seconds = learning_curves(results([make_record(experiment(7), row="A", curve=points)]), "c")
+    assert by_epoch.rows == by_seconds.rows == (("A", 7, 1, 2.0, 0.1), ("A", 7, 3, 9.0, 0.3))
+    assert "0.3000 at epoch 3 after 9 s" in by_seconds.alt
+    assert dict(by_epoch.protocol.parts)["split"] == "leave_one_out, validation part"
+    assert "training time in seconds" in texts(by_seconds.svg)
+
+
+def test_curves_of_another_validation_metric_stand_in_another_figure(make_record: Make, experiment: Experiment) -> None:
+    other = [{"epoch": 1, "seconds": 2.0, "metrics": {"HR@10": 0.1}}]
+    kept = experiment(0, history="keep")
+    records = [make_record(experiment(0)), make_record(experiment(0, batch_size=9), curve=other), make_record(kept)]
+    assert len(learning_curves(results(records), "c")) == 2 * 3
+
+
+def test_many_models_are_shared_out_over_figures(make_record: Make, experiment: Experiment) -> None:
+    records = [make_record(experiment(0, batch_size=number)) for number in range(1, 9)]
+    pictures = learning_curves(results(records), "c")
+    assert len(pictures) == 4  # 4 and 4 models, by epoch and by seconds
+    assert len({one.name for one in pictures}) == 4
+    assert sum(len({row[0] for row in one.rows}) for one in pictures if one.name.endswith("epoch")) == 8
+
+
+def test_ablation_bars_hold_the_papers_numbers_and_ours(experiments: Path, records: list[dict[str, Any]]) -> None:
+    (one,) = answered([load_table(experiments / "paper" / "table1" / "toy.toml")], records)
+    (picture,) = ablation(one.table, one.answers, list(one.own.values()), "a")
+    rows = {row[0]: row for row in picture.rows}
+    assert set(rows) == {"SASRec", "without windows"}
+    ours = [record["both"]["exclude"]["metrics"]["NDCG@20"] for record in records if record["row"] == "SASRec"]
+    assert rows["SASRec"][2] == 0.05
+    assert rows["SASRec"][3] == pytest.approx(sum(ours) / 2)
+    assert "printed in the paper" in texts(picture.svg)
+
+
+def test_one_row_alone_makes_no_ablation(experiments: Path, records: list[dict[str, Any]]) -> None:
+    some = [one for one in records if one["row"] == "SASRec"]
+    (one,) = answered([load_table(experiments / "paper" / "table1" / "toy.toml")], some)
+    assert ablation(one.table, one.answers, list(one.own.values()), "a") == []
+
+
+def test_a_sweep_is_a_curve_over_its_values(experiments: Path, records: list[dict[str, Any]]) -> None:
+    (one,) = answered([load_table(experiments / "paper" / "table1" / "toy.toml")], records)
+    (picture,) = sensitivity(one.table, one.answers, list(one.own.values()), "s")
+    assert [row[1:3] for row in picture.rows] == [("0.0005", 0.04), ("0.002", 0.05), ("0.03", 0.03)]
+    assert "SASRec, paper" in texts(picture.svg)
+    assert {"0.0005", "0.002", "0.03"} <= set(texts(picture.svg))
+    assert "learning rate (training.learning_rate)" in texts(picture.svg)
+
+
+def test_noise_gives_the_value_and_the_loss(found: list[Result]) -> None:
+    value, loss = robustness(found, "n")
+    assert [row[1] for row in value.rows] == [0.0, 0.1, 0.2]
+    assert [row[2] for row in loss.rows] == pytest.approx([0.0, 10.0, 20.0])
+    assert "random items inserted, % of the history" in texts(loss.svg)
+    assert dict(value.protocol.parts)["history"] == "kept"
+
+
+@pytest.mark.parametrize(("key", "told"), [("groups", "for all users"), ("groups_apart", "for each group")])
+def test_groups_say_how_they_were_trained(found: list[Result], key: str, told: str) -> None:
+    (picture,) = user_groups(found, key, "g")
+    assert told in picture.caption
+    assert [row[1:3] for row in picture.rows] == [("<=5", 300), ("6-8", 400), (">8", 300)]
+
+
+def test_slices_stand_in_a_table_and_for_each_method_in_a_figure(found: list[Result]) -> None:
+    table = slice_table(found, "history", "exclude")
+    assert table is not None
+    assert table.columns[1:] == tuple(f"{part} (200 cases)" for part in ("<=5", "6-10", "11-20", "21-50", ">50"))
+    assert len(table.groups) == len(found)
+    some = representatives(found)
+    assert len(some) == 1
+    (picture,) = slices(some, "history", "exclude", "p")
+    assert len(picture.rows) == 5
+
+
+def test_a_cut_with_one_part_is_not_shown(make_record: Make, experiment: Experiment) -> None:
+    record = make_record(experiment(0))
+    record["both"]["keep"]["slices"]["repeat"] = {"no": {"cases": 1000.0, "NDCG@20": 0.1}}
+    found = results([record])
+    assert slices(found, "repeat", "keep", "p") == []
+    assert slice_table(found, "repeat", "keep") is None
+
+
+def test_a_spectrum_has_a_line_for_each_seed(found: list[Result]) -> None:
+    items, users = spectra(found, "s")
+    assert [row[3] for row in items.rows if row[1] == 0] == [1.0, 0.5, 0.25, 0.125]
+    assert {row[1] for row in items.rows} == {0, 1}
+    assert "user vectors" in users.title
+
+
+def test_analyses_that_are_numbers_are_tables(found: list[Result]) -> None:
+    spread, cost, meaning = measures(found, {"representations", "complexity", "purity"})
+    assert [cell.text for cell in spread.groups[0].rows[1]][-1] == "0.8000 ± 0.0000"
+    assert [cell.text for cell in cost.groups[0].rows[0]] == ["n = 2", "3,000", "–", "1.50", "5,000", "2", "–"]  # noqa: RUF001
+    assert [cell.text for cell in meaning.groups[0].rows[0]][1:3] == ["0.4000", "0.2500"]
+    assert measures(found, set()) == []
+
+
+def test_a_figure_without_its_analysis_is_left_out(make_record: Make, experiment: Experiment) -> None:
+    found = results([make_record(experiment(0))])
+    assert robustness(found, "n") == spectra(found, "s") == user_groups(found, "groups", "g") == []
+    assert measures(found, {"representations", "complexity", "purity"}) == []

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from conseq.report import report
+from conseq.report.importances import importances
+from conseq.report.maps import embedded, maps
+from conseq.report.models import NOTHING, Facts, Model, load_model, read_facts
+from conseq.report.sources import collect
+from conseq.study.plan import Logs
+
+
+@pytest.fixture(scope="module")
+def model(toy: Path) -> Model:
+    return load_model(toy / "runs" / "toy" / "sasrec", Logs(toy / "data"))
+
+
+def test_a_model_is_called_by_method_data_and_seed(model: Model) -> None:
+    assert model.name == "next_item on toy, seed 5"
+    assert model.subject is not None
+    parts = dict(model.statement(history="excluded", part="test part").parts)
+    sizes = f"150 users, {model.bundle.encoder.n_items} items, {len(model.subject.log):,} interactions"
+    assert parts["data"] == f"toy ({sizes})"
+    assert (parts["loss"], parts["instances"], parts["seeds"]) == ("cross entropy", "whole", "5")
+
+
+def test_without_its_log_a_model_has_a_map_of_items_alone(toy: Path) -> None:
+    alone = load_model(toy / "runs" / "toy" / "sasrec", None)
+    assert alone.facts is NOTHING
+    assert [one.name for one in maps(alone, "m")] == ["m-items-by-intent"]
+    assert importances(alone, "m") == []
+
+
+def test_maps_show_users_and_items_by_intent_and_category(model: Model) -> None:
+    users, items, kinds = maps(model, "m", points=40)
+    assert [one.name for one in (users, items, kinds)] == [
+        "m-users-by-intent",
+        "m-items-by-intent",
+        "m-items-by-category",
+    ]
+    assert len(users.rows) == len(items.rows) == len(kinds.rows) == 40
+    assert {row[2] for row in kinds.rows} == {
+        "kind 0",
+        "kind 1",
+        "kind 2",
+    }  # all items are in “all”, which tells nothing
+    assert len({row[2] for row in users.rows}) == 7
+    assert "40 of 150 users" in users.caption
+    assert [row[3:] for row in items.rows] == [row[3:] for row in kinds.rows]
+
+
+def test_the_same_vectors_have_the_same_map(model: Model) -> None:
+    assert maps(model, "m", points=30) == maps(model, "m", points=30)
+
+
+def test_near_vectors_are_near_on_the_map() -> None:
+    rng = torch.Generator().manual_seed(0)
+    centres = torch.eye(3).repeat_interleave(20, 0)
+    place = embedded(centres + 0.05 * torch.randn(60, 3, generator=rng))
+    own = np.stack([place[20 * one : 20 * one + 20].mean(0) for one in range(3)])
+    nearest = np.linalg.norm(place[:, None] - own, axis=2).argmin(1)
+    assert nearest.tolist() == [0] * 20 + [1] * 20 + [2] * 20
+
+
+def test_importances_of_a_history_sum_to_one_in_every_column(model: Model) -> None:
+    pictures = importances(model, "i", users=3)
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert picture.columns == (
+            "place", "item", "share by occlusion", "share by saliency", "share by integrated gradients",
+            "share by attention",
+        )  # fmt: skip
+        assert 5 <= len(picture.rows) <= 12
+        shares = np.array([row[2:] for row in picture.rows], dtype=np.float64)
+        assert shares.sum(0) == pytest.approx(np.ones(4), abs=1e-3)
+        assert "rank " in picture.caption
+
+
+def test_an_item_without_a_title_is_called_by_its_id(toy: Path) -> None:
+    facts = read_facts(toy / "data" / "toy" / "items.parquet")
+    ids = pl.read_parquet(toy / "data" / "toy" / "items.parquet")["item_id"].to_list()
+    assert facts.title(ids[-1]) == f"item {ids[-1]}"
+    assert facts.title(ids[0], 200).startswith("<img src=x")
+    assert facts.column == "kinds"
+
+
+def test_titles_lose_the_escapes_of_the_web(tmp_path: Path) -> None:
+    pl.DataFrame({"item_id": [1], "title": ["Salt &amp; Pepper"]}).write_parquet(tmp_path / "items.parquet")
+    assert read_facts(tmp_path / "items.parquet").title("1") == "Salt & Pepper"
+
+
+def test_a_table_of_items_needs_their_ids(tmp_path: Path) -> None:
+    pl.DataFrame({"item": [1]}).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(ValueError, match="has no column 'item_id'; its columns are item"):
+        read_facts(tmp_path / "items.parquet")
+
+
+def test_an_item_has_its_largest_category_that_not_most_items_have() -> None:
+    categories = {"1": ("all", "a", "b"), "2": ("all", "a"), "3": ("all", "b"), "4": ("all", "a"), "5": ("c",), "6": ()}
+    found = Facts({}, categories).main_categories(list("123456"), 2)
+    # “all” holds four of six items, more than half. Then “a” holds three; of “b” and “c” with one each, “b” is first.
+    assert found == ["a", "a", "b", "a", "other", "other"]
+
+
+def test_a_finished_run_gives_a_record_and_an_unfinished_one_is_left_out(toy: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs" / "toy"
+    shutil.copytree(toy / "runs" / "toy" / "sasrec", runs / "whole")
+    shutil.copytree(toy / "runs" / "toy" / "sasrec", runs / "begun")
+    shutil.rmtree(runs / "begun" / "bundle")
+    said: list[str] = []
+    found = collect([tmp_path / "runs"], said.append)
+    assert found.models == [runs / "whole"]
+    (record,) = found.records
+    assert (record["dataset"], record["method"], record["seed"], record["epochs"]) == ("toy", "next_item", 5, 2)
+    assert said == [f"{runs / 'begun'} is left out: its run is not finished"]
+
+
+def test_a_run_that_is_recorded_counts_once(toy: Path, tmp_path: Path) -> None:
+    (record,) = collect([toy / "runs"], lambda line: None).records
+    lines = tmp_path / "all.jsonl"
+    lines.write_text(json.dumps({**record, "preset": "paper"}) + "\n")
+    (found,) = collect([lines, toy / "runs"], lambda line: None).records
+    assert found["preset"] == "paper"
+
+
+def test_a_report_of_a_run_has_its_metrics_maps_and_importances(toy: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    site = report([toy / "runs"], tmp_path / "site", data=toy / "data", say=said.append).parent
+    assert {one.name for one in site.glob("*.html")} == {"index.html", "data-toy.html", "maps.html", "importances.html"}
+    assert said == ["drawing next_item on toy, seed 5"]
+    text = (site / "importances.html").read_text(encoding="utf-8")
+    assert "&lt;img src=x onerror=" in text
+    assert "<img src=x" not in text
+    drawn = "".join(path.read_text(encoding="utf-8") for path in (site / "figures").glob("*importance*"))
+    assert "&lt;img" in drawn
+    assert "<img" not in drawn
+
+
+def test_pictures_can_be_left_out(toy: Path, tmp_path: Path) -> None:
+    site = report([toy / "runs"], tmp_path / "site", data=toy / "data", pictures=False).parent
+    assert {one.name for one in site.glob("*.html")} == {"index.html", "data-toy.html"}

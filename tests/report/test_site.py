@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conseq.report import report
+
+Write = Callable[[Path, list[dict[str, Any]]], Path]
+
+
+class Page(HTMLParser):
+    """What a page consists of, as a browser would read it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.inside: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.inside:
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    @property
+    def ids(self) -> list[str]:
+        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, experiments: Path, all_records: list[dict[str, Any]], write_lines: Write
+) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    write_lines(root / "results" / "paper" / "table1.jsonl", all_records)
+    return report([root / "results"], root / "site", experiments=experiments).parent
+
+
+def pages(site: Path) -> dict[str, Page]:
+    return {path.name: Page(path.read_text(encoding="utf-8")) for path in sorted(site.glob("*.html"))}
+
+
+def test_a_report_has_a_page_for_each_study_and_data_set(site: Path) -> None:
+    assert set(pages(site)) == {"index.html", "study-paper-table1.html", "study-ours-stand.html", "data-toy.html"}
+
+
+def test_every_link_leads_somewhere(site: Path) -> None:
+    found = pages(site)
+    links = [(name, one["href"]) for name, page in found.items() for one in page.all("a")]
+    links += [(name, one["src"]) for name, page in found.items() for one in page.all("img")]
+    assert len(links) > 20
+    for page, link in links:
+        file, _, anchor = link.partition("#")
+        assert not file or (site / file).is_file(), f"{page}: {link}"
+        if anchor:
+            assert anchor in found[file or page].ids, f"{page}: {link}"
+
+
+def test_every_page_is_reached_from_the_first(site: Path) -> None:
+    found = pages(site)
+    reached = {one["href"].partition("#")[0] for one in found["index.html"].all("a")} - {""}
+    assert reached == set(found) - {"index.html"}
+
+
+def test_nothing_is_fetched_from_elsewhere_and_nothing_runs(site: Path) -> None:
+    for path in site.rglob("*"):
+        if path.suffix in {".html", ".svg"}:
+            text = path.read_text(encoding="utf-8")
+            addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w[^\"'\s<>]*", text))
+            assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, path.name
+            assert "<script" not in text.lower()
+            assert not re.search(r"<[^>]+\son\w+=", text)
+
+
+def test_titles_and_notes_are_text_whatever_they_hold(site: Path) -> None:
+    page = pages(site)["study-paper-table1.html"]
+    assert not page.all("script")
+    assert not page.all("b")
+    assert "<script>document.title = 'broken'</script> must be text" in page.text
+    assert "Table 1: <b>methods</b> & more" in page.text
+
+
+def test_every_table_has_its_protocol(site: Path) -> None:
+    count = 0
+    for name, page in pages(site).items():
+        protocols = {attributes["id"] for attributes in page.all("dl") if "data-protocol" in attributes}
+        for table in page.all("table"):
+            assert table["aria-describedby"] in protocols, name
+            count += 1
+        for image in page.all("img"):
+            assert image["aria-describedby"] in protocols, name
+    assert count > 10
+
+
+def test_a_protocol_stands_before_the_numbers_and_says_what_they_depend_on(site: Path) -> None:
+    text = (site / "study-paper-table1.html").read_text(encoding="utf-8")
+    first = text[text.index("data-protocol") : text.index("<tbody")]
+    said = re.findall(r"<dt>([^<]+)</dt>", first)
+    expected = ["data", "split", "history", "ties", "loss", "instances", "encoder", "preset", "seeds", "commit"]
+    assert said[: len(expected)] == expected
+    assert {"machine", "versions"} <= set(said)
+
+
+def test_every_figure_has_words_and_numbers_behind_it(site: Path) -> None:
+    for page in pages(site).values():
+        figures, images = page.all("figure"), page.all("img")
+        assert len(figures) == len(images) == len(page.all("figcaption")) == len(page.all("details"))
+        assert all(len(one["alt"]) > 40 for one in images)
+        for image in images:
+            name = Path(image["src"]).stem
+            lines = (site / "numbers" / f"{name}.csv").read_text(encoding="utf-8").splitlines()
+            assert lines[0].startswith("# data: toy")
+            assert len(lines) > 2
+
+
+def test_ids_of_a_page_differ(site: Path) -> None:
+    for page in pages(site).values():
+        assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_first_page_counts_verdicts(site: Path) -> None:
+    text = pages(site)["index.html"].text
+    # 13 cells: 5 rows of 2 and 3 points; of those 2 impossible, 2 not run, 2 closed.
+    found = re.search(r"paper/table1 A paper \(2022\): Table 1: <b>methods</b> & more toy excluded 13 ([\d· ]+)", text)
+    assert found is not None
+    reached, above, below, impossible, none, not_run, closed, stale = (
+        0 if one == "·" else int(one) for one in found[1].split()[:8]
+    )
+    assert (impossible, none, not_run, closed, stale) == (2, 0, 2, 2, 0)
+    assert reached + above + below == 7
+
+
+def test_the_same_records_give_the_same_bytes(
+    tmp_path: Path, site: Path, experiments: Path, records: list[dict[str, Any]], write_lines: Write
+) -> None:
+    lines = write_lines(tmp_path / "all.jsonl", records)
+    one, two = site, report([lines], tmp_path / "site", experiments=experiments).parent
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
+    assert all((one / file).read_bytes() == (two / file).read_bytes() for file in files)
+
+
+def test_without_records_the_page_says_so(tmp_path: Path, write_lines: Write) -> None:
+    first = report([write_lines(tmp_path / "none.jsonl", [])], tmp_path / "site")
+    page = Page(first.read_text(encoding="utf-8"))
+    assert "nothing has been run yet" in page.text
+    assert not page.all("table")
+    assert not page.all("h2")
+
+
+def test_records_outside_any_table_have_their_curves_on_the_page_of_their_data(
+    tmp_path: Path, records: list[dict[str, Any]], write_lines: Write
+) -> None:
+    site = report([write_lines(tmp_path / "all.jsonl", records)], tmp_path / "site").parent
+    assert set(pages(site)) == {"index.html", "data-toy.html"}
+    page = pages(site)["data-toy.html"]
+    assert "Runs outside the papers' tables" in page.text
+    assert any("curves" in one["src"] for one in page.all("img"))
+
+
+def test_a_report_replaces_an_older_one_and_nothing_else(
+    tmp_path: Path, records: list[dict[str, Any]], write_lines: Write
+) -> None:
+    lines = write_lines(tmp_path / "all.jsonl", records[:1])
+    site = report([lines], tmp_path / "site").parent
+    assert report([lines], site).is_file()
+    (site / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        report([lines], site)
+    assert (site / "notes.txt").read_text() == "mine"
+
+
+def test_missing_and_useless_inputs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; expected records"):
+        report([tmp_path / "nowhere"], tmp_path / "site")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds neither records"):
+        report([tmp_path / "empty"], tmp_path / "site")
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"bad.jsonl, line 1: the record lacks method"):
+        report([tmp_path / "bad.jsonl"], tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [one for one in sys.modules if one.startswith("conseq.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'conseq\[report\]'"):
+        report([tmp_path], tmp_path / "site")
+
+
+def test_the_list_of_files_is_that_of_the_folder(site: Path) -> None:
+    told = json.loads((site / "report.json").read_text(encoding="utf-8"))
+    found = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert set(told["files"]) | {"report.json"} == found

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conseq.report.pages import Answered, answered
+from conseq.report.results import Result, results
+from conseq.report.tables import Group, NumberTable, against_paper, all_runs, beside, unanswered, without_paper
+from conseq.run.config import RunConfig
+from conseq.study.specification import load_table
+
+Make = Callable[..., dict[str, Any]]
+Experiment = Callable[..., RunConfig]
+Set = Callable[[str, float], None]
+
+
+@pytest.fixture
+def put(records: list[dict[str, Any]]) -> Set:
+    """Gives all seeds of a row an HR@20 of ``value`` ± 0.001, and of the first seed more."""
+
+    def of(row: str, value: float) -> None:
+        for record, change in zip((one for one in records if one["row"] == row), (0.001, -0.001), strict=True):
+            record["both"]["exclude"]["metrics"]["HR@20"] = value + change
+
+    return of
+
+
+def compared(experiments: Path, records: list[dict[str, Any]], name: str = "paper/table1") -> Answered:
+    (found,) = answered([load_table(experiments / name / "toy.toml")], records)
+    return found
+
+
+def against(experiments: Path, records: list[dict[str, Any]]) -> NumberTable:
+    found = compared(experiments, records)
+    table = against_paper(found.table, found.answers, found.own, records)
+    assert table is not None
+    return table
+
+
+def line(table: NumberTable, heading: str, metric: str) -> list[str]:
+    (group,) = (one for one in table.groups if one.heading == heading)
+    (row,) = (one for one in group.rows if one[0].text == metric)
+    return [cell.text for cell in row]
+
+
+def group_of(table: NumberTable, heading: str) -> Group:
+    return next(one for one in table.groups if one.heading == heading)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict", "difference"),
+    [
+        (0.1029, "≈ reached", "+0.0029 (+2.9 %)"),
+        (0.0971, "≈ reached", "−0.0029 (−2.9 %)"),  # noqa: RUF001
+        (0.1031, "▲ above", "+0.0031 (+3.1 %)"),
+        (0.0960, "▼ below", "−0.0040 (−4.0 %)"),  # noqa: RUF001
+    ],
+)
+def test_a_cell_says_paper_ours_verdict_difference_and_runs(
+    experiments: Path, records: list[dict[str, Any]], put: Set, ours: float, verdict: str, difference: str
+) -> None:
+    put("SASRec", ours)
+    found = line(against(experiments, records), "SASRec", "HR@20")
+    # The spread of x + 0.001 and x - 0.001 is 0.001 √2.
+    assert found == ["HR@20", "0.1000", f"{ours:.4f} ± 0.0014", verdict, difference, "2"]
+
+
+def test_a_cell_that_cannot_be_is_no_goal(experiments: Path, records: list[dict[str, Any]], put: Set) -> None:
+    put("without windows", 0.2)
+    table = against(experiments, records)
+    assert line(table, "without windows", "HR@20")[3] == "✗ impossible in print"
+    assert (
+        "the printed numbers cannot be right: NDCG@20 < HR@20 / log2(21)" in group_of(table, "without windows").details
+    )
+
+
+def test_a_floor_answers_the_row_of_a_floor(experiments: Path, records: list[dict[str, Any]]) -> None:
+    found = line(against(experiments, records), "PopRec", "HR@20")
+    expected = records[0]["both"]["exclude"]["floors"]["popularity"]["HR@20"]
+    assert found[2] == f"{expected:.4f}"
+
+
+def test_rows_without_a_run_stand_apart_with_the_reason(experiments: Path, records: list[dict[str, Any]]) -> None:
+    found = compared(experiments, records)
+    headings = {group.heading for group in against(experiments, records).groups}
+    assert not headings & {"BPR", "not run"}
+    table = unanswered(found.table, found.answers)
+    assert table is not None
+    assert [group.heading for group in table.groups] == ["not run", "BPR"]
+    assert [cell.text for cell in group_of(table, "BPR").rows[0]] == ["□ closed", "0.0200", "0.0100"]
+    assert group_of(table, "BPR").details == ("closed: matrix factorization is not among the methods",)
+    assert [cell.text for cell in group_of(table, "not run").rows[0]] == ["○ not run", "0.3000", "0.2000"]
+
+
+def test_without_any_record_only_printed_numbers_are_left(experiments: Path) -> None:
+    found = compared(experiments, [])
+    assert against_paper(found.table, found.answers, found.own, []) is None
+    table = unanswered(found.table, found.answers)
+    assert table is not None
+    assert dict(table.protocol.parts)["source"] == "A paper (2022)"
+
+
+def test_a_row_of_other_code_is_shown_as_stale(experiments: Path, records: list[dict[str, Any]]) -> None:
+    for record in records:
+        if record["row"] == "SASRec":
+            record["code_hash"] = "000000000000"
+    table = against(experiments, records)
+    assert group_of(table, "SASRec").stale == "the code changed"
+    assert group_of(table, "without windows").stale == ""
+
+
+def test_a_row_says_what_sets_it_apart_and_the_protocol_what_all_share(
+    experiments: Path, records: list[dict[str, Any]]
+) -> None:
+    table = against(experiments, records)
+    assert dict(table.protocol.parts)["preset"] == "paper"
+    assert group_of(table, "SASRec").details == ("seeds 0, 1; epochs 20; 42 s of training each",)
+
+
+def test_a_table_without_printed_numbers_has_a_line_for_each_model(
+    experiments: Path, records: list[dict[str, Any]]
+) -> None:
+    found = compared(experiments, records, "ours/stand")
+    table = without_paper(found.table, found.own)
+    assert table is not None
+    first = group_of(table, "SASRec")
+    value = [one["both"]["keep"]["metrics"]["HR@5"] for one in records if one["row"] == "SASRec"]
+    assert table.columns[:2] == ("model", "HR@5")
+    assert first.rows[0][0].text == "n = 2"
+    assert first.rows[0][1].text.startswith(f"{sum(value) / 2:.4f} ± ")
+    assert dict(table.protocol.parts)["history"] == "kept"
+
+
+def test_floors_and_sasrec_stand_beside(records: list[dict[str, Any]]) -> None:
+    table = beside(results(records), "exclude", "toy")
+    assert table is not None
+    headings = [group.heading for group in table.groups]
+    assert headings[:2] == ["popularity (floor)", "own history (floor)"]
+    assert len(headings) == 2 + len(results(records))
+
+
+def test_all_runs_stand_with_the_best_first(make_record: Make, experiment: Experiment) -> None:
+    worse, better = make_record(experiment(0)), make_record(experiment(0, batch_size=64))
+    for record, value in ((worse, 0.1), (better, 0.2)):
+        record["both"]["keep"]["metrics"]["NDCG@20"] = value
+    found: list[Result] = results([worse, better])
+    table = all_runs(found, "keep", "toy")
+    assert [group.rows[0][-1].text for group in table.groups[2:]] == ["0.2000", "0.1000"]
