@@ -58,6 +58,13 @@ BENCHMARKS = (
         "--rounds 1 --recbole-steps 40",
         "--rounds 3",
     ),
+    Benchmark(
+        "methods",
+        "Every method beside SASRec: an epoch, memory, and where a step's time goes",
+        "methods.py",
+        "--batches 4 --rounds 2 --users 500 --profile 4",
+        "--batches 0 --rounds 3",
+    ),
     Benchmark("prepare", "Preparing a log from a file", "prepare.py"),
     Benchmark("serving", "Recommending from a bundle", "serving.py"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from conseq.methods import METHODS
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -59,3 +62,53 @@ def test_two_commands_alternate_and_are_compared_by_their_medians(tmp_path: Path
 def test_a_failing_command_stops_the_measurement() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         _run(_python("raise SystemExit(3)"))
+
+
+def _module(name: str) -> Any:
+    """Gives a module of the benchmarks, which are no package: they import one another by their names."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_every_method_with_experiments_is_measured_with_a_file_that_exists() -> None:
+    cases = _module("methods").cases("beauty")
+    assert {one.method for one in cases} == set(METHODS) - {"next_item"}
+    assert all(one.path.exists() for one in cases)
+    assert {one.path.name for one in cases if one.method == "cl4srec"} == {"beauty.released.toml"}
+    assert {one.path.name for one in cases if one.method == "ecl_sr"} == {"toys.released.toml"}
+
+
+@pytest.mark.parametrize(
+    ("name", "enclosing", "kind"),
+    [
+        ("aten::addmm", [], "matrix product"),
+        ("aten::add_", [], "elementwise"),
+        ("aten::mm", ["_FullSoftmax", "a step"], "softmax: products"),
+        ("aten::exp2_", ["_FullSoftmax", "a step"], "softmax: the rest"),
+        ("aten::mm", ["fill_in", "a step"], "softmax: products"),
+        ("aten::random_", ["dropout's mask"], "dropout"),
+        ("aten::embedding_dense_backward", [], "indexing"),
+        ("aten::_softmax", [], "elementwise"),
+        ("aten::_embedding_bag", [], "sparse product"),
+        ("aten::mul_", ["Optimizer.step#Adam.step"], "optimizer"),
+        ("AddmmBackward0", [], "between operators"),
+        ("aten::rand", [], "other operators"),
+    ],
+)
+def test_an_operator_of_a_step_is_of_one_kind(name: str, enclosing: list[str], kind: str) -> None:
+    assert _module("methods_profile").kind_of(name, enclosing) == kind
+
+
+@pytest.mark.slow
+def test_a_method_is_measured_beside_sasrec_without_any_log_at_hand() -> None:
+    options = ["--data", "synthetic", "--only", "cl4srec", "--one-thread", "--batches", "1", "--rounds", "1"]
+    command = [sys.executable, str(BENCHMARKS / "methods.py"), *options, "--profile", "1"]
+    record = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    (row,) = record["rows"]
+    assert row["CPU s"] > row["SASRec's"] > 0
+    assert row["peak MiB"] > row["before MiB"] > 0
+    (step,) = record["a step"]
+    assert sum(share for name, share in step.items() if name) == pytest.approx(100, abs=1)

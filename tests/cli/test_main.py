@@ -155,3 +155,21 @@ def test_the_demo_ends_with_metrics_floors_and_recommendations(
     assert "popularity" in text
     assert len(text.strip().splitlines()[-1].split()) == 3
     assert (tmp_path / "demo" / "run" / "bundle" / "weights.safetensors").exists()
+
+
+def test_a_file_that_is_not_there_is_named_first(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "next_item", str(events), "--experiment", str(tmp_path / "none.toml")]) == 2
+    assert capsys.readouterr().err == f"conseq train: {tmp_path / 'none.toml'}: no such file or directory\n"
+
+
+def test_the_bundle_of_a_run_that_is_not_finished_is_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "checkpoint.pt"):
+        (tmp_path / "run" / name).write_text("")
+    for asked in (tmp_path / "run", tmp_path / "run/bundle"):
+        assert main(["recommend", str(asked), "--history", "i1"]) == 2
+        assert "is not finished: give its `conseq train` command again to go on" in capsys.readouterr().err

@@ -127,6 +127,7 @@ def test_code_that_is_declared_equal_makes_no_record_stale(record: Record, tmp_p
     assert declare_equal_code(root, "of another method", method="duorec") == 0
     assert declare_equal_code(root, "products in another order, equal to 1e-6") == 1
     assert stale(read_records(root)[0]) == ""
+    assert stale(read_records(root / "paper/table1.jsonl")[0]) == ""
     assert declare_equal_code(root, "once more") == 0
     write_records(root / "paper/table1.jsonl", read_records(root))
     assert "equal_code" not in json.loads((root / "paper/table1.jsonl").read_text())

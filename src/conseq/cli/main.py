@@ -60,9 +60,15 @@ def _run(name: str, argv: list[str]) -> int:
     except (ValueError, OSError, KeyError, TypeError, FloatingPointError, ModuleNotFoundError) as error:
         if os.environ.get("CONSEQ_DEBUG"):
             raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"conseq {name}: {message}", file=sys.stderr)
+        print(f"conseq {name}: {_message(error)}", file=sys.stderr)
         return 2
+
+
+def _message(error: Exception) -> object:
+    """Gives what is said of an error; the system's own name their file last and begin with a number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return error.args[0] if isinstance(error, KeyError) and error.args else error
 
 
 def _usage() -> str:

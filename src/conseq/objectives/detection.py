@@ -2,6 +2,7 @@ r"""Losses of a generator that fills masked items in, and of a discriminator tha
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -81,7 +82,7 @@ def fill_in(states: Tensor, items: ItemTable, *, uniform: Tensor | None = None) 
             if uniform is None:
                 found[some] = _greatest(logits)
             else:
-                found[some] = _drawn((logits - logits.amax(0)).exp(), uniform[some])
+                found[some] = _drawn(_powers(logits, logits.amax(0)), uniform[some])
     return found + 1
 
 
@@ -137,10 +138,12 @@ def _sums(
         block = logits[: len(table) * len(part)].view(len(table), len(part))
         torch.mm(products, part.T.to(low), out=block)
         if uniform is None:
-            found[some] = _greatest(block)
-        top = block.amax(0)
-        share = block.sub_(top).exp_()
-        if uniform is not None:
+            found[some] = place = _greatest(block)
+            top = block.gather(0, place[None])[0]
+            share = _powers(block, top)
+        else:
+            top = block.amax(0)
+            share = _powers(block, top)
             found[some] = _drawn(share, uniform[some])
         norm = share.sum(0, dtype=states.dtype)
         total += ((norm.log() + top) * weight).sum(dtype=torch.float64)
@@ -151,6 +154,18 @@ def _sums(
         else:
             table_grad += share @ (part * scale).to(low)
     return total, found + 1
+
+
+def _powers(logits: Tensor, top: Tensor) -> Tensor:
+    """Gives ``exp(logits - top)``, in the place of ``logits``.
+
+    On a CPU powers of two take a third of the time of powers of e; in less than float32 the change of base would
+    cost a digit.
+    """
+    logits.sub_(top)
+    if logits.dtype.itemsize < 4:
+        return logits.exp_()
+    return logits.mul_(math.log2(math.e)).exp2_()
 
 
 def _greatest(values: Tensor) -> Tensor:

@@ -267,6 +267,9 @@ def _elsewhere(folder: Path) -> str:
     folder = folder.resolve()
     if (folder / "bundle" / MANIFEST).is_file():
         return f"; there is one at {folder / 'bundle'}"
+    run = folder.parent if folder.name == "bundle" else folder
+    if (run / "config.json").is_file() and (run / "checkpoint.pt").is_file():
+        return f"; the run in {run} is not finished: give its `conseq train` command again to go on"
     asides = sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.replaced")) if folder.parent.is_dir() else []
     found = [aside for aside in asides if is_bundle(aside)]
     return f"; a save that was interrupted left the older bundle at {found[-1]}" if found else ""

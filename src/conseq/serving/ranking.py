@@ -150,7 +150,7 @@ class Ranker:
         if empty.numel() and self.query.on_empty == "error":
             raise ValueError(
                 f"history {first + int(empty[0])} has no known item; leave it out, or say what to do with such a "
-                "history: on_empty='popular' or 'blank'"
+                "history: on_empty='popular' or 'blank' (--on-empty in a shell)"
             )
 
 

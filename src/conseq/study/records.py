@@ -129,10 +129,13 @@ def read_records(root: Path | str) -> list[Record]:
     root = Path(root)
     if not root.exists():
         raise FileNotFoundError(f"{root} does not exist; expected a folder of records, or a .jsonl file")
-    if not root.is_dir():
-        return list(_lines(root))
-    equal = read_equal_code(root / EQUAL_CODE)
-    records = [record for file in sorted(root.rglob("*.jsonl")) for record in _lines(file)]
+    files = sorted(root.rglob("*.jsonl")) if root.is_dir() else [root]
+    # A file lies in results/<paper>/; what the project declares of its code is two folders above it.
+    places = [root, *root.resolve().parents[:2]]
+    equal = read_equal_code(
+        next((one / EQUAL_CODE for one in places if (one / EQUAL_CODE).is_file()), root / EQUAL_CODE)
+    )
+    records = [record for file in files for record in _lines(file)]
     return [{**record, "equal_code": _reached(record["code_hash"], equal)} for record in records]
 
 
