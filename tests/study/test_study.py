@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +234,30 @@ def test_a_budget_stops_a_run_with_its_state_saved_and_the_next_call_ends_it(
     job = jobs_of(rows, data, tmp_path)[0]
     assert job.state == "begun"
     assert (job.folder / "checkpoint.pt").exists()
+
+
+def test_a_signal_to_stop_saves_every_run(
+    table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = table.rows[0]
+    assert row.config is not None
+    longer = replace(row.config, training=replace(row.config.training, epochs=4000, patience=None))
+    jobs = jobs_of(replace(table, rows=(replace(row, config=longer),)), data, tmp_path)
+    slept = time.sleep
+    sent: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        slept(seconds)
+        if not sent and (jobs[0].folder / "metrics.jsonl").exists():
+            sent.append(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("conseq.study.execution.time.sleep", sleep)
+    said: list[str] = []
+    done = execute(jobs, tmp_path / "results", say=said.append)
+    assert len(done.stopped) == 1
+    assert "stopping: every run saves its state" in said
+    assert (jobs[0].folder / "checkpoint.pt").exists()
 
 
 def test_cells_are_compared_with_the_paper_s(table: Table, record: Record) -> None:

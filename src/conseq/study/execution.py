@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from conseq.analyses import analyse
@@ -71,22 +74,41 @@ def execute(
     running: list[_Running] = []
     deadline = None if budget is None else time.monotonic() + budget
     try:
-        while waiting or running:
-            while waiting and len(running) < processes and not _over(deadline):
-                job = waiting.pop(0)
-                if job.state == "finished":
-                    _finish(job, jobs, results, done, say)
-                else:
-                    running.append(_start(job, processes))
-                    say(f"begins: {_named(job)} in {job.folder}")
-            if _over(deadline):
-                break
-            time.sleep(_POLL)
-            running = [one for one in running if not _ended(one, jobs, results, done, say)]
+        with _interruptible():
+            while waiting or running:
+                while waiting and len(running) < processes and not _over(deadline):
+                    job = waiting.pop(0)
+                    if job.state == "finished":
+                        _finish(job, jobs, results, done, say)
+                    else:
+                        running.append(_start(job, processes))
+                        say(f"begins: {_named(job)} in {job.folder}")
+                if _over(deadline):
+                    break
+                time.sleep(_POLL)
+                running = [one for one in running if not _ended(one, jobs, results, done, say)]
     except KeyboardInterrupt:
         say("stopping: every run saves its state")
     done.stopped += _stop(running) + waiting
     return done
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lets SIGTERM stop the runs as Ctrl-C does, and Ctrl-C even where a shell in the background ignores it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _once(jobs: Iterable[Job]) -> list[Job]:
