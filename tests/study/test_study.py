@@ -216,6 +216,52 @@ def test_a_run_that_fails_is_told_with_its_last_line_and_the_others_go_on(
     assert [one["row"] for one in done.records] == [jobs[1].row.name]
 
 
+def test_a_run_that_cannot_be_recorded_is_told_and_recorded_the_next_time(
+    table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = replace(table, rows=table.rows[:1])
+    with monkeypatch.context() as patch:
+
+        def full(*_: Any) -> Record:
+            raise OSError("no space left")
+
+        patch.setattr(execution, "write_records", full)
+        done = execute(jobs_of(rows, data, tmp_path), tmp_path / "results", say=lambda line: None)
+    assert [why for _, why in done.failed] == ["OSError: no space left"]
+    assert not done.records
+    job = jobs_of(rows, data, tmp_path)[0]
+    assert job.state == "finished"
+    assert len(execute([job], tmp_path / "results", say=lambda line: None).records) == 1
+
+
+def test_no_run_goes_on_alone_when_something_unforeseen_stops_the_others(
+    table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = table.rows[0]
+    assert row.config is not None
+    longer = replace(row.config, training=replace(row.config.training, epochs=4000, patience=None))
+    jobs = jobs_of(replace(table, rows=(replace(row, config=longer),)), data, tmp_path)
+    started: list[execution._Running] = []
+    start = execution._start
+
+    def keep(job: Job, processes: int) -> execution._Running:
+        started.append(start(job, processes))
+        return started[-1]
+
+    monkeypatch.setattr(execution, "_start", keep)
+
+    def broken(*_: Any) -> bool:
+        while not (jobs[0].folder / "metrics.jsonl").exists():
+            time.sleep(0.05)
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(execution, "_ended", broken)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        execute(jobs, tmp_path / "results", say=lambda line: None)
+    assert started[0].process.poll() is not None
+    assert (jobs[0].folder / "checkpoint.pt").exists()
+
+
 def test_a_budget_stops_a_run_with_its_state_saved_and_the_next_call_ends_it(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

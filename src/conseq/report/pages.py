@@ -12,7 +12,7 @@ from conseq.report.comparisons import ablation
 from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
 from conseq.report.measures import measures
-from conseq.report.results import Result, but_seed, result_of
+from conseq.report.results import Result, result_of
 from conseq.report.spectrum import spectra
 from conseq.report.statement import statement
 from conseq.report.style import Picture
@@ -29,7 +29,7 @@ from conseq.report.tables import (
     without_paper,
 )
 from conseq.study.answers import Answer, Verdict, answers, of_row
-from conseq.study.records import Record, identity
+from conseq.study.records import Record, but_seed, identity
 from conseq.study.specification import Table
 
 VERDICTS: tuple[Verdict, ...] = (
@@ -120,7 +120,7 @@ def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answere
             if row.config is not None:
                 candidates = runs.get((row.dataset, but_seed(row.config.record())), [])
             told = answers(replace(table, rows=(row,)), candidates)
-            mine = of_row(row, candidates) if row.config is not None else []
+            mine = [record for _, record in of_row(row, candidates)]
             if mine:
                 why = next((one.stale for one in told), "")
                 own[row_key(row)] = result_of(mine, label=_named(table, row.name, row.preset), why=why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections import Counter
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
-from conseq.study.records import Record, identity, stale
+from conseq.study.records import Record, but_seed, identity, stale
 
 T = TypeVar("T")
 History = Literal["exclude", "keep"]
@@ -194,12 +193,6 @@ def _told_apart(found: Sequence[Result]) -> list[Result]:
             replace(one, label=f"{one.label}, {say(one.first)}") if said.get(one.label, 1) > 1 else one for one in done
         ]
     return done
-
-
-def but_seed(config: Mapping[str, Any]) -> str:
-    """Gives an experiment's settings without its seed, equal for runs that are averaged."""
-    training = {name: value for name, value in config["training"].items() if name != "seed"}
-    return json.dumps({**config, "training": training}, sort_keys=True)
 
 
 def _hash(result: Result) -> str:

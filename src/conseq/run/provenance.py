@@ -63,10 +63,11 @@ def machine() -> str:
     except OSError:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {_cores()} cores"
+    return f"{name}, {cores()} cores"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Gives the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -6,8 +6,9 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from conseq.run.config import RunConfig
 from conseq.study import analysed
 from conseq.study.plan import find
 from conseq.study.records import Record, stale
@@ -71,8 +72,8 @@ def answers(table: Table, records: Sequence[Record], *, seeds: int = 20) -> list
     return [answer for row in table.rows for answer in _of_row(row, records, seeds)]
 
 
-def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[Record]:
-    """Gives the records that answer a row, one for each seed.
+def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tuple[RunConfig, Record]]:
+    """Gives the experiments of a row that are recorded, each with its record, one for each seed.
 
     Args:
         row: The row.
@@ -80,13 +81,13 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[Reco
         seeds: How many seeds are looked for.
 
     Returns:
-        The records.
+        Experiments and records.
     """
     of_method = [] if row.config is None else [one for one in records if one["method"] == row.config.method_name]
     if not of_method:  # most rows are not run yet, and hashing their experiments takes time
         return []
-    found = (find(of_method, config, row.dataset, None) for config in row.seeded(seeds))
-    return [one for one in found if one is not None]
+    found = ((config, find(of_method, config, row.dataset, None)) for config in row.seeded(seeds))
+    return [(config, record) for config, record in found if record is not None]
 
 
 def _of_row(row: Row, records: Sequence[Record], seeds: int) -> list[Answer]:
@@ -96,22 +97,16 @@ def _of_row(row: Row, records: Sequence[Record], seeds: int) -> list[Answer]:
         ]
         found = [one["both"][row.history]["floors"][row.floor] for one in own[:1]]
         return [_answer(row, metric, found, "", own[:1]) for metric in _metrics(row)]
-    own = [one for one in of_row(row, records, seeds=seeds) if _is_analysed(row, one)]
+    pairs = [(config, one) for config, one in of_row(row, records, seeds=seeds) if _is_analysed(row, one)]
+    own = [record for _, record in pairs]
     found = [_found(row, one) for one in own]
-    why = next(
-        (reason for one, config in zip(own, _configs(row, own), strict=True) if (reason := stale(one, config))), ""
-    )
+    why = next((reason for config, one in pairs if (reason := stale(one, config))), "")
     metrics = _metrics(row) or (_default_metrics(row, found) if row.config is not None else [])
     return [_answer(row, metric, found, why, own) for metric in metrics]
 
 
 def _metrics(row: Row) -> list[str]:
     return [name for name in row.cells if not name.endswith(SPREAD)]
-
-
-def _configs(row: Row, own: Sequence[Record]) -> list[Any]:
-    by_digest = {config.digest: config for config in row.seeded(20)}
-    return [by_digest[one["config_hash"]] for one in own]
 
 
 def _is_analysed(row: Row, record: Record) -> bool:

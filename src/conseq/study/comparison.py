@@ -10,7 +10,7 @@ from typing import Any
 
 from conseq.evaluation.compare import Comparison, compare_groups
 from conseq.evaluation.result import Evaluation
-from conseq.study.records import History
+from conseq.study.records import History, but_seed
 
 
 def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
@@ -27,9 +27,8 @@ def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluati
         ValueError: if a folder holds no finished run.
     """
     written = {run: _config(run) for run in runs}
-    keys = {run: json.dumps(_seedless(config), sort_keys=True) for run, config in written.items()}
-    first = {key: run for run, key in reversed(keys.items())}
-    names = _names({key: _seedless(written[run]) for key, run in first.items()})
+    keys = {run: but_seed(config) for run, config in written.items()}
+    names = _names({key: json.loads(key) for key in dict.fromkeys(keys.values())})
     found: dict[str, list[Evaluation]] = {names[key]: [] for key in dict.fromkeys(keys.values())}
     for run, key in keys.items():
         found[names[key]].append(replace(_evaluation(run, history), model=names[key]))
@@ -83,11 +82,6 @@ def _evaluation(run: Path, history: History) -> Evaluation:
     if not files:
         raise ValueError(f"{run} holds no test evaluation with history {history}; is the run finished?")
     return Evaluation.load(files[0])
-
-
-def _seedless(config: dict[str, Any]) -> dict[str, Any]:
-    training = {key: value for key, value in config["training"].items() if key not in {"seed", "device"}}
-    return {**{name: config[name] for name in ("method", "encoder", "split")}, "training": training}
 
 
 def _names(experiments: dict[str, dict[str, Any]]) -> dict[str, str]:

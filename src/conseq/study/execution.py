@@ -19,7 +19,7 @@ from typing import Any
 from conseq.analyses import analyse
 from conseq.data.files import atomic_write
 from conseq.data.readers import read
-from conseq.run.provenance import code_hash
+from conseq.run.provenance import code_hash, cores
 from conseq.study.plan import Job
 from conseq.study.records import Record, identity, read_records, record_of, write_records
 
@@ -35,7 +35,7 @@ class Executed:
     Attributes:
         records: Of the runs that finished.
         stopped: Jobs that were begun and stopped with their state saved, or not begun at all, for lack of time.
-        failed: Jobs whose process failed, with the last line that it wrote.
+        failed: Jobs whose process failed, with the last line that it wrote, or that could not be recorded.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -79,7 +79,7 @@ def execute(
                 while waiting and len(running) < processes and not _over(deadline):
                     job = waiting.pop(0)
                     if job.state == "finished":
-                        _finish(job, jobs, results, done, say)
+                        _recorded_or_failed(job, jobs, results, done, say)
                     else:
                         running.append(_start(job, processes))
                         say(f"begins: {_named(job)} in {job.folder}")
@@ -89,7 +89,8 @@ def execute(
                 running = [one for one in running if not _ended(one, jobs, results, done, say)]
     except KeyboardInterrupt:
         say("stopping: every run saves its state")
-    done.stopped += _stop(running) + waiting
+    finally:  # whatever went wrong here, no run is left without anybody who waits for it
+        done.stopped += _stop(running) + waiting
     return done
 
 
@@ -131,7 +132,7 @@ def _start(job: Job, processes: int) -> _Running:
     experiment = job.folder.with_name(f"{job.folder.name}.json")
     atomic_write(experiment, json.dumps(job.config.record(), indent=1) + "\n")
     log = job.folder.with_name(f"{job.folder.name}.log")
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, cores() // processes)
     command = [
         *(sys.executable, "-m", "conseq.cli.main", "train", job.config.method_name, str(data)),
         *("--experiment", str(experiment.resolve()), "--run", str(job.folder.resolve()), "--json"),
@@ -167,12 +168,21 @@ def _ended(one: _Running, jobs: Sequence[Job], results: Path, done: Executed, sa
     if status is None:
         return False
     if status == 0:
-        _finish(one.job, jobs, results, done, say)
+        _recorded_or_failed(one.job, jobs, results, done, say)
     else:
         lines = one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [f"status {status}"]
         done.failed.append((one.job, lines[-1]))
         say(f"failed: {_named(one.job)}: {lines[-1]} (all of it in {one.log})")
     return True
+
+
+def _recorded_or_failed(job: Job, jobs: Sequence[Job], results: Path, done: Executed, say: Say) -> None:
+    """Records a finished run; where that fails, the other runs go on and the next call tries again."""
+    try:
+        _finish(job, jobs, results, done, say)
+    except (OSError, ValueError, KeyError) as error:
+        done.failed.append((job, f"{type(error).__name__}: {error}"))
+        say(f"finished but not recorded: {_named(job)}: {error}")
 
 
 def _finish(job: Job, jobs: Sequence[Job], results: Path, done: Executed, say: Say) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from conseq.study.answers import Answer, answers
-from conseq.study.records import Record, stale
+from conseq.study.records import Record, but_seed, stale
 from conseq.study.specification import Table
 from conseq.study.tables import cells, protocol, words
 
@@ -80,13 +79,8 @@ def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
     """Gives the records of one experiment together, whatever their seed."""
     found: dict[str, list[Record]] = {}
     for one in records:
-        found.setdefault(_experiment(one), []).append(one)
+        found.setdefault(but_seed(one["config"]), []).append(one)
     return found.values()
-
-
-def _experiment(record: Record) -> str:
-    config: dict[str, Any] = {**record["config"], "training": {**record["config"]["training"], "seed": None}}
-    return repr(sorted(config.items()))
 
 
 def _mean(own: Sequence[Record], history: str, metric: str) -> float:

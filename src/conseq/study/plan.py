@@ -14,7 +14,7 @@ from conseq.run.runner import data_record
 from conseq.study.records import Record, Told, is_finished, stale
 from conseq.study.specification import Row, Table
 
-State = Literal["recorded", "stale", "finished", "begun", "to run", "no data", "closed"]
+State = Literal["recorded", "stale", "finished", "begun", "to run", "no data"]
 
 _LOGS = ("interactions.parquet", "interactions.csv", "interactions.tsv")
 _ENDINGS = (".parquet", ".csv", ".tsv", ".inter", ".jsonl")

@@ -108,6 +108,20 @@ def record_of(folder: Path | str, told: Told) -> Record:
     }
 
 
+def but_seed(config: Mapping[str, Any]) -> str:
+    """Gives an experiment's settings without its seed and its device: equal for runs that are averaged.
+
+    Args:
+        config: Tables by section; of others than ``method``, ``encoder``, ``split`` and ``training`` nothing counts.
+
+    Returns:
+        Text.
+    """
+    training = {name: value for name, value in config["training"].items() if name not in {"seed", "device"}}
+    kept = {name: config[name] for name in ("method", "encoder", "split")}
+    return json.dumps({**kept, "training": training}, sort_keys=True)
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run's folder holds a finished run."""
     return (folder / "bundle").is_dir() and len(list(folder.glob("evaluation-test-*.json"))) >= 2
