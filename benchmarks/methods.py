@@ -17,13 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conseq.run.provenance import commit
 from measure import Measured, machine, measure
 
 HERE = Path(__file__).resolve().parent
@@ -142,17 +142,6 @@ def shares(case: Case, one: Mapping[str, Any]) -> dict[str, object]:
     """Gives the row of the profile's table: percent of a step by kind of work, those that the method has."""
     profile = one["profile"]["shares"]
     return {"": case.name, **{f"{kind} %": round(100 * share, 1) for kind, share in profile.items()}}
-
-
-def commit() -> str:
-    """Gives the commit of the working copy, with ``+`` where files were changed since; empty where there is none."""
-    git = ["git", "-C", str(HERE)]
-    try:
-        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def setting(options: argparse.Namespace, reports: Sequence[Mapping[str, Any]]) -> dict[str, object]:

@@ -1,29 +1,25 @@
-"""Purity and mutual information against scikit-learn; categories of users and items by hand."""
+"""Purity and mutual information against scikit-learn; categories of users by hand."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from sklearn.metrics import normalized_mutual_info_score
 
 from conseq.analyses.purity import (
     intent_purity,
-    item_categories,
     normalised_mutual_information,
     purity,
     user_categories,
 )
 from conseq.data.sequences import Sequences
-from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Encoder
-from conseq.signals.categories import ItemCategories, read_categories
+from conseq.signals.categories import ItemCategories
 
 Make = Callable[..., Encoder]
 
@@ -126,41 +122,3 @@ def test_users_without_a_category_are_counted_and_left_out(mean: Make) -> None:
     assert record["agreement"]["purity"] == found.agreement.purity
     with pytest.raises(ValueError, match="no item of any history has a category"):
         intent_purity(mean(torch.eye(3)), Sequences.from_lists([[3]]), categories, clusters=1)
-
-
-IDS = Vocabulary(["i1", "i2", "i3", "i4"], start=1)
-
-
-def test_lists_are_read_as_the_methods_read_them(tmp_path: Path) -> None:
-    path = tmp_path / "items.parquet"
-    table = {"item_id": ["i1", "i2", "i4", "other"], "kinds": [["b", "a", "b"], [], ["c", None], ["z"]]}
-    pl.DataFrame(table).write_parquet(path)
-    ours, theirs = item_categories(path, IDS, column="kinds"), read_categories(path, IDS, column="kinds")
-    assert ours.names == theirs.names == ["a", "b", "c"]
-    assert ours.of_item.to_lists() == theirs.of_item.to_lists() == [[], [0, 1], [], [], [2], []]
-
-
-def test_any_table_with_an_id_and_a_category_can_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "movies.csv"
-    path.write_text("movie,genre\ni2,x\ni2,y\ni2,x\ni9,x\ni1,\n", encoding="utf-8")
-    found = item_categories(path, IDS, id_column="movie", column="genre")
-    assert found.names == ["x", "y"]
-    assert found.of_item.to_lists() == [[], [], [0, 1], [], [], []]
-
-
-def test_integers_are_ids_and_categories_too(tmp_path: Path) -> None:
-    path = tmp_path / "items.parquet"
-    pl.DataFrame({"item": [1, 2], "group": [7, 7]}).write_parquet(path)
-    found = item_categories(path, Vocabulary(["1", "2"], start=1), id_column="item", column="group")
-    assert (found.names, found.of_item.to_lists()) == (["7"], [[], [0], [0], []])
-
-
-def test_tables_that_cannot_be_used_say_why(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="expected a table of items"):
-        item_categories(tmp_path / "none.parquet", IDS)
-    path = tmp_path / "items.csv"
-    path.write_text("item_id,kind\nj1,a\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="has no column 'categories'; its columns are item_id, kind"):
-        item_categories(path, IDS)
-    with pytest.raises(ValueError, match=r"none of the 4 items .* going by the ids in column 'item_id'"):
-        item_categories(path, IDS, column="kind")

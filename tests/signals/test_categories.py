@@ -49,7 +49,9 @@ def test_the_categories_of_a_history_are_those_of_its_items(tmp_path: Path) -> N
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nothing\.parquet: no such file; expected a Parquet file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing\.parquet: no such file; expected a table of items, Parquet or CSV"
+    ):
         read_categories(tmp_path / "nothing.parquet", ITEMS)
 
 
@@ -59,15 +61,26 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
         read_categories(path, ITEMS)
 
 
-def test_an_item_with_two_rows_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, item_id=["a", "b", "b"], categories=[["x"], ["x"], ["y"]])
-    with pytest.raises(ValueError, match="item_id 'b' occurs twice"):
+def test_an_item_with_several_rows_is_in_the_categories_of_all(tmp_path: Path) -> None:
+    path = write(tmp_path, item_id=["a", "b", "b", "b"], categories=[["x"], ["x"], ["y"], ["x", "z"]])
+    assert read_categories(path, ITEMS).of_item.to_lists() == [[], [0], [0, 1, 2], [], [], [], []]
+
+
+def test_a_csv_table_with_columns_of_other_names_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "movies.csv"
+    path.write_text("movie,genre\nb,x\nb,y\nb,x\nq,x\na,\n", encoding="utf-8")
+    found = read_categories(path, ITEMS, id_column="movie", column="genre")
+    assert found.names == ["x", "y"]
+    assert found.of_item.to_lists() == [[], [], [0, 1], [], [], [], []]
+    with pytest.raises(ValueError, match="no column 'item_id'; its columns are movie, genre"):
         read_categories(path, ITEMS)
 
 
 def test_a_file_of_another_catalogue_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, item_id=["q"], categories=[["x"]])
-    with pytest.raises(ValueError, match="none of the 5 items of the log has a category in column 'categories'"):
+    with pytest.raises(
+        ValueError, match=r"none of the 5 items of the log has a category in column 'categories', .* column 'item_id'"
+    ):
         read_categories(path, ITEMS)
 
 

@@ -15,17 +15,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import torch
 from pydantic import Field
 
 from conseq.analyses.subject import Subject
 from conseq.analyses.vectors import user_vectors
 from conseq.config import settings
-from conseq.data.sequences import Sequences, offsets_of
-from conseq.data.vocabulary import Vocabulary
+from conseq.data.sequences import Sequences
 from conseq.encoders.encoder import Encoder
-from conseq.signals.categories import ItemCategories
+from conseq.signals.categories import ItemCategories, read_categories
 from conseq.signals.clusters import k_means, nearest
 
 Integers = npt.NDArray[np.int64]
@@ -129,7 +126,7 @@ class Purity:
 
 def of_subject(subject: Subject, config: PurityConfig) -> Purity:
     """Gives :func:`intent_purity` of a stored model's test histories."""
-    categories = item_categories(
+    categories = read_categories(
         config.items, subject.bundle.item_ids, id_column=config.id_column, column=config.column
     )
     return intent_purity(
@@ -262,55 +259,6 @@ def normalised_mutual_information(clusters: Integers, labels: Integers) -> float
     if entropies == 0:
         return 1.0
     return min(1.0, max(0.0, 2 * information / entropies))
-
-
-def item_categories(
-    path: Path | str, items: Vocabulary, *, id_column: str = "item_id", column: str = "categories"
-) -> ItemCategories:
-    """Gives the categories of items, from any table that names both.
-
-    An item of the catalogue that the table does not hold, or whose category is null or empty, is in none. An item may
-    have several rows; a category named twice for it counts once.
-
-    Args:
-        path: A Parquet file, or a CSV file where its name ends in ``.csv``.
-        items: The catalogue's outside ids.
-        id_column: The column of outside ids.
-        column: The column of categories, or of lists of them.
-
-    Returns:
-        The categories; their numbers follow the order of their names.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, or no item of the catalogue has a category.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a table of items, Parquet or CSV")
-    table = pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
-    schema = table.collect_schema()
-    for name in (id_column, column):
-        if name not in schema:
-            raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(schema)}")
-    pairs = table.select(item=pl.col(id_column).cast(pl.String), name=pl.col(column))
-    if isinstance(schema[column], pl.List):
-        pairs = pairs.explode("name")
-    pairs = pairs.with_columns(pl.col("name").cast(pl.String)).drop_nulls().filter(pl.col("name") != "").unique()
-    numbers = pl.LazyFrame({"item": items.ids, "number": range(items.start, items.start + len(items))})
-    found = pairs.join(numbers, on="item").sort("number", "name").collect()
-    if found.is_empty():
-        raise ValueError(
-            f"{path}: none of the {len(items)} items of the log has a category in column {column!r}, going by the ids "
-            f"in column {id_column!r}"
-        )
-    names = found["name"].unique().sort().to_list()
-    number_of = {name: number for number, name in enumerate(names)}
-    ids = torch.tensor([number_of[name] for name in found["name"].to_list()], dtype=torch.int64)
-    counts = torch.bincount(
-        torch.from_numpy(found["number"].cast(pl.Int64).to_numpy().copy()), minlength=len(items) + 2
-    )
-    return ItemCategories(Sequences(ids, offsets_of(counts)), names)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class ICLRecConfig:
     against: Literal["intents", "all"] = "intents"
     """Negatives of a view: the batch's other intents (eq. 17); or NT-Xent of views and intents (authors' code)."""
     categories: Path | None = None
-    """ICLRec-A: a Parquet file with item_id and categories; their mean vector is the intent, without an E-step."""
+    """ICLRec-A: a table of item_id and categories; their mean vector is the intent, without an E-step."""
     category_column: str = "categories"
     """The column of that file that holds the lists of categories."""
 

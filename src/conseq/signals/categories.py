@@ -31,46 +31,49 @@ class ItemCategories:
         return Sequences(found.ids, found.offsets[histories.offsets])
 
 
-def read_categories(path: Path | str, items: Vocabulary, *, column: str = "categories") -> ItemCategories:
-    """Gives the categories in a Parquet file.
+def read_categories(
+    path: Path | str, items: Vocabulary, *, id_column: str = "item_id", column: str = "categories"
+) -> ItemCategories:
+    """Gives the categories of items, from any table that names both.
 
-    An item of the catalogue that the file does not hold, or whose list is empty or null, is in no category; items
-    outside the catalogue are passed over. A category named twice for an item counts once.
+    An item of the catalogue that the table does not hold, or whose category is null or empty, is in none; items
+    outside the catalogue are passed over. An item may have several rows; a category named twice for it counts once.
 
     Args:
-        path: A file with a column ``item_id`` (outside ids, once each) and a column of lists of categories, or of
-            one category each.
+        path: A Parquet file, or a CSV file where its name ends in ``.csv``.
         items: The catalogue's outside ids.
-        column: The name of the categories' column.
+        id_column: The column of outside ids.
+        column: The column of categories, or of lists of them.
 
     Returns:
         The categories; their numbers follow the order of their names.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, an item id occurs twice, or no item of the catalogue has a category.
+        ValueError: if a column is missing, or no item of the catalogue has a category.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected a Parquet file with item_id and {column}")
-    found = pl.read_parquet_schema(path)
-    for name in ("item_id", column):
-        if name not in found:
-            raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(found)}")
-    numbers = pl.DataFrame({"item_id": items.ids, "number": range(items.start, items.start + len(items))})
-    table = pl.read_parquet(path, columns=["item_id", column]).select(pl.col("item_id").cast(pl.String), name=column)
-    twice = table["item_id"].is_duplicated()
-    if twice.any():
-        raise ValueError(f"{path}: item_id {table['item_id'].filter(twice)[0]!r} occurs twice; give each item one row")
-    if isinstance(found[column], pl.List):
-        table = table.explode("name")
-    pairs = table.select("item_id", pl.col("name").cast(pl.String)).drop_nulls().unique()
-    pairs = pairs.join(numbers, on="item_id").sort("number", "name")
-    if pairs.is_empty():
-        raise ValueError(f"{path}: none of the {len(items)} items of the log has a category in column {column!r}")
-    names = pairs["name"].unique().sort()
-    ranked = pairs["name"].cast(pl.Enum(names)).to_physical()
-    counts = torch.bincount(_tensor(pairs["number"]), minlength=len(items) + 2)
+        raise FileNotFoundError(f"{path}: no such file; expected a table of items, Parquet or CSV")
+    table = pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
+    schema = table.collect_schema()
+    for name in (id_column, column):
+        if name not in schema:
+            raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(schema)}")
+    pairs = table.select(item=pl.col(id_column).cast(pl.String), name=pl.col(column))
+    if isinstance(schema[column], pl.List):
+        pairs = pairs.explode("name")
+    pairs = pairs.with_columns(pl.col("name").cast(pl.String)).drop_nulls().filter(pl.col("name") != "").unique()
+    numbers = pl.LazyFrame({"item": items.ids, "number": range(items.start, items.start + len(items))})
+    found = pairs.join(numbers, on="item").sort("number", "name").collect()
+    if found.is_empty():
+        raise ValueError(
+            f"{path}: none of the {len(items)} items of the log has a category in column {column!r}, going by the ids "
+            f"in column {id_column!r}"
+        )
+    names = found["name"].unique().sort()
+    ranked = found["name"].cast(pl.Enum(names)).to_physical()
+    counts = torch.bincount(_tensor(found["number"]), minlength=len(items) + 2)
     return ItemCategories(Sequences(_tensor(ranked), offsets_of(counts)), names.to_list())
 
 
