@@ -160,7 +160,7 @@ def main() -> int:
     """Runs the chosen benchmarks, writes the two files and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=[one.name for one in BENCHMARKS], help="run just these")
-    parser.add_argument("--thorough", action="store_true", help="whole epochs and several rounds: an hour")
+    parser.add_argument("--thorough", action="store_true", help="whole epochs and several rounds: hours")
     parser.add_argument("--out", type=Path, default=HERE / "out")
     options = parser.parse_args()
     chosen = [one for one in BENCHMARKS if not options.only or one.name in options.only]
