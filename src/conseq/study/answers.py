@@ -11,15 +11,13 @@ from typing import Literal
 from conseq.run.config import RunConfig
 from conseq.study import analysed
 from conseq.study.plan import find
-from conseq.study.records import Record, stale
+from conseq.study.records import Record, metrics_shown, stale
 from conseq.study.specification import Row, Table
 
 Verdict = Literal["reached", "above", "below", "impossible in print", "not run", "closed", "no number in print"]
 
 SPREAD = " sd"
 """What the name of a cell ends with that holds a printed standard deviation."""
-METRICS = ("HR@10", "NDCG@10", "HR@20", "NDCG@20")
-"""What is shown of a row for which the paper prints no number."""
 CLOSE = 0.03
 """Relative difference within which a published number counts as reached."""
 
@@ -116,7 +114,8 @@ def _is_analysed(row: Row, record: Record) -> bool:
 def _default_metrics(row: Row, found: Sequence[Mapping[str, float]]) -> list[str]:
     if row.analysis is not None:
         return list(found[0]) if found else [row.analysis["name"]]
-    return [name for name in METRICS if not found or name in found[0]]
+    several = row.config is not None and row.config.split.name == "by_user"
+    return [name for name in metrics_shown(several=several) if not found or name in found[0]]
 
 
 def _found(row: Row, record: Record) -> dict[str, float]:

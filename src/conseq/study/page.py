@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from conseq.study.answers import Answer, answers
-from conseq.study.records import Record, but_seed, stale
+from conseq.study.records import Record, but_seed, metrics_shown, stale
 from conseq.study.specification import Table
 from conseq.study.tables import cells, protocol, words
 
-_METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
 _HEAD = """# Results
 
 <!-- Made by `make results` from the records under results/ and the tables under experiments/. Do not edit. -->
@@ -53,7 +52,8 @@ def _of_dataset(dataset: str, records: Sequence[Record]) -> str:
 
 
 def _runs(dataset: str, split: str, history: str, records: Sequence[Record]) -> str:
-    metrics = [name for name in _METRICS if name in records[0]["both"][history]["metrics"]]
+    first = records[0]["both"][history]["metrics"]
+    metrics = [name for name in metrics_shown(several="Recall@20" in first) if name in first]
     kept = "kept among the candidates" if history == "keep" else "excluded from the candidates"
     head = ["method", "preset", "loss, instances", "runs", *metrics, "epochs", "code"]
     lines = [f"**{dataset}, test, {split}, history {kept}**", "", _line(head), _line(["---"] * len(head))]

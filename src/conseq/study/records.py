@@ -108,6 +108,20 @@ def record_of(folder: Path | str, told: Told) -> Record:
     }
 
 
+def metrics_shown(*, several: bool) -> tuple[str, ...]:
+    """Gives what tables show where a paper's cells do not decide it.
+
+    Args:
+        several: Whether a case has several targets, as those of held-out users have (ComiRec's and MCLSR's metrics).
+
+    Returns:
+        Metrics.
+    """
+    if several:
+        return ("Recall@20", "NDCG@20", "HR@20", "Recall@50", "NDCG@50", "HR@50")
+    return ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
+
+
 def but_seed(config: Mapping[str, Any]) -> str:
     """Gives an experiment's settings without its seed and its device: equal for runs that are averaged.
 
