@@ -20,7 +20,8 @@ The logs:
   random masks until the first update where occlusion is to find the importances.
 
     python benchmarks/oracle_masking.py --seeds 0 1 2 3 4
-    python benchmarks/oracle_masking.py --seeds 0 1 2 3 4 --log triggers --arms random oracle occlusion
+    python benchmarks/oracle_masking.py --seeds 0 1 2 3 4 --users 1500 --triples 75 --reasons 30
+    python benchmarks/oracle_masking.py --seeds 0 1 2 3 4 --log triggers --arms none random fixed oracle occlusion
 """
 
 from __future__ import annotations
