@@ -45,6 +45,14 @@ def jobs_of(table: Table, data: Path, tmp_path: Path, records: list[Record] | No
     return plan([table], Logs(data), records or [], **{"seeds": 1, "runs": tmp_path / "runs", **more})
 
 
+def endless(table: Table) -> Table:
+    """Gives the first row alone, with more epochs than a test waits for."""
+    row = table.rows[0]
+    assert row.config is not None
+    longer = replace(row.config, training=replace(row.config.training, epochs=4000, patience=None))
+    return replace(table, rows=(replace(row, config=longer),))
+
+
 def train(job: Job) -> None:
     runner.run(job.config, read(str(job.data)), folder=job.folder)
 
@@ -237,10 +245,7 @@ def test_a_run_that_cannot_be_recorded_is_told_and_recorded_the_next_time(
 def test_no_run_goes_on_alone_when_something_unforeseen_stops_the_others(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = table.rows[0]
-    assert row.config is not None
-    longer = replace(row.config, training=replace(row.config.training, epochs=4000, patience=None))
-    jobs = jobs_of(replace(table, rows=(replace(row, config=longer),)), data, tmp_path)
+    jobs = jobs_of(endless(table), data, tmp_path)
     started: list[execution._Running] = []
     start = execution._start
 
@@ -265,10 +270,7 @@ def test_no_run_goes_on_alone_when_something_unforeseen_stops_the_others(
 def test_a_budget_stops_a_run_with_its_state_saved_and_the_next_call_ends_it(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = table.rows[0]
-    assert row.config is not None
-    longer = replace(row.config, training=replace(row.config.training, epochs=4000, patience=None))
-    rows = replace(table, rows=(replace(row, config=longer),))
+    rows = endless(table)
     first = jobs_of(rows, data, tmp_path)
     assert execution._over(0.0)
     assert not execution._over(None)
@@ -285,10 +287,7 @@ def test_a_budget_stops_a_run_with_its_state_saved_and_the_next_call_ends_it(
 def test_a_signal_to_stop_saves_every_run(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = table.rows[0]
-    assert row.config is not None
-    longer = replace(row.config, training=replace(row.config.training, epochs=4000, patience=None))
-    jobs = jobs_of(replace(table, rows=(replace(row, config=longer),)), data, tmp_path)
+    jobs = jobs_of(endless(table), data, tmp_path)
     slept = time.sleep
     sent: list[int] = []
 
