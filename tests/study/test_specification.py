@@ -102,6 +102,8 @@ def test_a_study_is_a_table_a_paper_or_all_of_them(experiments: Path) -> None:
 def test_part_of_a_table_can_be_chosen(experiments: Path) -> None:
     tables = find_tables(experiments, "all")
     assert [row.name for row in chosen(tables, row="binary")[0].rows] == ["SASRec, binary"]
+    assert [row.name for row in chosen(tables, row="sasrec")[0].rows] == ["SASRec"]
+    assert [row.value for row in chosen(tables, row="SASRec, dropout")[0].rows] == [0.0, 0.2]
     assert all(row.preset == "paper" for row in chosen(tables, preset="paper")[0].rows)
     with pytest.raises(ValueError, match="no table for data set sports; known: toy"):
         chosen(tables, ("sports",))

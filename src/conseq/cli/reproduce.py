@@ -25,7 +25,7 @@ class Options:
     dataset: tuple[str, ...] = ()
     """Only these data sets."""
     row: str | None = None
-    """Only rows whose name holds this text."""
+    """Only the row of this name; where there is none, rows whose name holds this text."""
     preset: Literal["paper", "released", "ours"] | None = None
     """Only rows of this preset."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1

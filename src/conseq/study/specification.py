@@ -202,7 +202,7 @@ def chosen(
     Args:
         tables: The tables.
         datasets: Names of data sets; all where empty.
-        row: A text that a row's name must hold.
+        row: The name of a row; where no row has it, a text that the name must hold. Without regard to case.
         preset: The preset that a row must have.
 
     Returns:
@@ -215,12 +215,14 @@ def chosen(
     wrong = sorted(set(datasets) - set(known))
     if wrong:
         raise ValueError(f"no table for data set {', '.join(wrong)}; known: {', '.join(known)}")
+    # "CL4SRec" is that row and not "CL4SRec (prefixes)" too.
+    exact = row is not None and any(_is_called(one, row) for table in tables for one in table.rows)
     found = []
     for table in tables:
         rows = tuple(
             one
             for one in table.rows
-            if (row is None or row.lower() in one.name.lower()) and (preset is None or one.preset == preset)
+            if (row is None or _is_called(one, row, exactly=exact)) and (preset is None or one.preset == preset)
         )
         if rows and (not datasets or table.dataset in datasets):
             found.append(replace(table, rows=rows))
@@ -228,6 +230,11 @@ def chosen(
         names = sorted({one.name for table in tables for one in table.rows})
         raise ValueError(f"no row is called {row!r} (preset {preset or 'any'}); rows: {', '.join(names)}")
     return found
+
+
+def _is_called(row: Row, name: str, *, exactly: bool = True) -> bool:
+    asked, own = name.casefold(), row.name.casefold()
+    return asked == own if exactly else asked in own
 
 
 def _study(file: Path) -> str:
