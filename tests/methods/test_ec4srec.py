@@ -90,8 +90,8 @@ def one_direction(first: Tensor, second: Tensor, tau: float) -> float:
 
 
 def both_directions(users: Tensor, retrieved: Tensor, tau: float) -> float:
-    """Eq. 8, halved: the mean over the two anchors instead of their sum."""
-    return (one_direction(users, retrieved, tau) + one_direction(retrieved, users, tau)) / 2
+    """Eqs. 4 and 8: each of both is an anchor once."""
+    return one_direction(users, retrieved, tau) + one_direction(retrieved, users, tau)
 
 
 def apart(negative: Tensor, positives: Tensor, tau: float, *, crowd: bool = False) -> float:
@@ -159,13 +159,18 @@ def test_the_loss_before_the_first_update_is_cl4srecs_and_duorecs(backbone: str)
 
 
 def test_the_authors_losses_have_two_anchors_per_pair_and_a_crowd_of_negatives() -> None:
-    one = made(both_ways=True, crowd=True)
+    one = made(both_ways=True, crowd=True, directions="mean")
     one.importance.refresh(one.encoder)
     batch = everything(one)
     with torch.no_grad():
         terms = one.loss(batch, rng())
-        _, first, second, negative, _ = views_of(one, batch, explained=True)
-    assert float(terms["positive_views"]) == pytest.approx(0.1 * both_directions(first, second, 1.0), rel=1e-6)
+        users, first, second, negative, retrieved = views_of(one, batch, explained=True)
+    mean_of_both = {
+        "positive_views": both_directions(first, second, 1.0) / 2,
+        "supervised": both_directions(users, retrieved, 1.0) / 2,
+    }
+    for name, expected in mean_of_both.items():
+        assert float(terms[name]) == pytest.approx(0.1 * expected, rel=1e-6)
     crowded = apart(negative, torch.cat([first, second]), 1.0, crowd=True)
     assert float(terms["negative_views"]) == pytest.approx(0.1 * crowded, rel=1e-6)
 

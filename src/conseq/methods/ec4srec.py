@@ -99,16 +99,18 @@ class EC4SRecConfig:
     """λ of CL4SRec's contrast before the first update."""
     same_target: Weight = 0.1
     """λ of DuoRec's contrast before the first update."""
-    crop: Share = 0.6
-    """Share of the history that a random crop keeps (before the first update)."""
-    mask: Share = 0.3
+    crop: Share = 0.2
+    """Share of the history that a random crop keeps (before the first update); the authors' code for Amazon."""
+    mask: Share = 0.7
     """Share of the items that are masked at random (before the first update)."""
-    reorder: Share = 0.6
+    reorder: Share = 0.2
     """Share of the history that is shuffled at random (before the first update)."""
     style: Style = "paper"
     """How explained views are made: released counts, orders and masks as the authors' code does."""
     both_ways: bool = False
     """Let both of two positive views be anchors (authors' code); the paper's is the first alone."""
+    directions: Literal["sum", "mean"] = "sum"
+    """How L_sl and L_sl+ put their two directions together: eqs. 4 and 8 add them, DuoRec's code takes the mean."""
     crowd: bool = False
     """Let other negative views share the denominator of L_cl- (authors' code)."""
     second_pass: bool = False
@@ -190,7 +192,7 @@ class EC4SRec(Method[Encoder]):
         if c.contrast:
             terms["contrast"] = c.contrast * self._alike(of["first"], of["second"])
         if c.same_target:
-            terms["same_target"] = c.same_target * info_nce(users, of["retrieved"], temperature=c.temperature)
+            terms["same_target"] = c.same_target * self._supervised(users, of["retrieved"])
         return terms
 
     def _explained(self, batch: Batch, rng: torch.Generator) -> Terms:
@@ -216,7 +218,7 @@ class EC4SRec(Method[Encoder]):
             )
             terms["negative_views"] = c.negative_views * apart
         if c.supervised:
-            terms["supervised"] = c.supervised * info_nce(users, of["retrieved"], temperature=c.temperature)
+            terms["supervised"] = c.supervised * self._supervised(users, of["retrieved"])
         return terms
 
     def _alike(self, first: Tensor, second: Tensor) -> Tensor:
@@ -225,6 +227,11 @@ class EC4SRec(Method[Encoder]):
         if self.config.both_ways:
             return info_nce(first, second, temperature=temperature)
         return one_way_info_nce(first, second, temperature=temperature, inter=True, intra=True)
+
+    def _supervised(self, users: Tensor, retrieved: Tensor) -> Tensor:
+        """Gives the contrast of users with histories of the same target (eqs. 4 and 8)."""
+        mean = info_nce(users, retrieved, temperature=self.config.temperature)
+        return 2 * mean if self.config.directions == "sum" else mean
 
     def _encode(self, batch: Batch, views: dict[str, Sequences]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Gives the states to predict from ``[M, D]``, user vectors ``[B, D]`` and the vectors of each view."""
