@@ -6,6 +6,8 @@ EC4SRec's Table 1. Two views of each history, both with the share ``--masked`` o
 * random: any items are masked (every item counts alike);
 * fixed: items drawn once for each history, so that both views mask the same ones;
 * oracle: never an important item;
+* oracle_fixed: never an important item either, and of the others those drawn once for each history, so that both views
+  mask the same ones, as occlusion does: what it lacks to ``oracle`` is not for want of knowledge;
 * occlusion: the least important items by occlusion, as EC4SRec does it. Both views mask the same ones: what it gains
   over ``fixed`` is due to the importances, what ``fixed`` gains over ``random`` to masking alike;
 * spared: never the items that occlusion finds most important, as many as the oracle spares; other masks at random.
@@ -51,7 +53,7 @@ from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
 from conseq.training.config import TrainingConfig
 from conseq.training.trainer import Trainer
 
-ARMS = ("none", "random", "fixed", "oracle", "occlusion", "spared")
+ARMS = ("none", "random", "fixed", "oracle", "oracle_fixed", "occlusion", "spared")
 METRICS = ("HR@3", "NDCG@3", "HR@10", "NDCG@10")
 REASONS, READ = 3, 10
 """Important items of a history of the recipe, and all of its items."""
@@ -206,7 +208,13 @@ def method(arm: str, options: argparse.Namespace, log: Known, seed: int) -> Guid
     found = Guided(config, log.train, backbone)
     alike = torch.zeros_like(log.truth)
     drawn = torch.rand(alike.shape, generator=torch.Generator().manual_seed(seed))
-    known = {"none": alike, "random": alike, "fixed": drawn, "oracle": log.truth}
+    known = {
+        "none": alike,
+        "random": alike,
+        "fixed": drawn,
+        "oracle": log.truth,
+        "oracle_fixed": log.truth + 0.5 * drawn,
+    }
     found.begins, found.known = max(1, options.plain), known.get(arm)
     found.spares = log.important if arm == "spared" else None
     return found

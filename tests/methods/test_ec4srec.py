@@ -324,6 +324,14 @@ def test_the_explained_loss_of_an_awkward_batch_is_finite(backbone: str, rows: l
     assert all(torch.isfinite(p.grad).all() for p in one.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_released_run_explains_again_after_it_masked_by_padding(backbone: str) -> None:
+    one = EC4SRec(EC4SRecConfig(style="released", update_epochs=(1, 3)), examples(), BACKBONES[backbone])
+    training = TrainingConfig(epochs=3, batch_size=8, instances="prefixes", patience=None)
+    Trainer(one, training, _no_validation).fit()
+    assert not one.encoder.items.weight[0].any()
+
+
 @pytest.mark.parametrize("instances", ["prefixes", "whole"])
 def test_every_instance_trains_and_all_its_next_items_count(instances: Instances) -> None:
     one = made(instances=instances)

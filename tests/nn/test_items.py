@@ -27,6 +27,13 @@ def test_vectors_have_the_shape_of_the_ids() -> None:
     assert items(torch.empty(0, dtype=torch.int64)).shape == (0, 4)
 
 
+def test_padding_learns_nothing_from_being_looked_up() -> None:
+    items = ItemTable(3, 4)
+    items(torch.tensor([0, 2, 0])).sum().backward()  # type: ignore[no-untyped-call]
+    assert items.weight.grad is not None
+    assert items.weight.grad.sum(1).tolist() == [0, 0, 4, 0, 0]
+
+
 def test_the_initial_spread_is_the_one_asked_for() -> None:
     torch.manual_seed(0)
     assert ItemTable(1000, 64, std=0.5).candidates.std().item() == pytest.approx(0.5, rel=0.02)

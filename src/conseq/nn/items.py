@@ -45,5 +45,5 @@ class ItemTable(nn.Module):
         return out
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Gives the vectors of ``ids`` (int64, any shape), float ``[..., D]``."""
-        return F.embedding(ids, self.weight)
+        """Gives the vectors of ``ids`` (int64, any shape), float ``[..., D]``; that of padding does not learn."""
+        return F.embedding(ids, self.weight, padding_idx=0)

@@ -137,7 +137,7 @@ class Trainer:
         self.epoch, self.done = state["epoch"], state["done"]
         self.sums, self.seconds = state["sums"], state["seconds"]
         self.rng.set_state(state["rng"])
-        _restore_random(state["random"])
+        _restore_random(state["random"], self.train.device)
         if self.watcher is not None:
             self.watcher.rewind(self.epoch - 1)
         return True
@@ -311,7 +311,7 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
     return state
 
 
-def _restore_random(state: dict[str, Tensor]) -> None:
+def _restore_random(state: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
