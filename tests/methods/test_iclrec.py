@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from torch import Tensor
 from conseq.config import parse, to_json
 from conseq.data.sequences import Sequences
 from conseq.data.train_set import Batch, Instances, TrainSet
-from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.method import Terms
@@ -282,12 +281,37 @@ def test_without_augmentation_both_views_are_the_history() -> None:
     means = [states(one, row).mean(0) for row in batch.history.to_lists()]
     expected = intent_by_loop([means], ids, intents, mitigation=True)
     assert value(one.loss(batch, rng(7))["intent"]) == pytest.approx(expected, abs=1e-6)
-    one.train()
-    lively = e_step(method(ICLRecConfig(clusters=(4,), augment=False), backbone=LIVELY)).train()
-    batch = some(lively)
-    torch.manual_seed(0)
-    first, second = (value(lively.loss(batch, rng())["sequence"]) for _ in range(2))
-    assert first != second
+
+
+def record(monkeypatch: pytest.MonkeyPatch, one: ICLRec, name: str, place: int, given: dict[str, Any]) -> None:
+    """Lets a function of the method note down one of the arguments that it is given."""
+    function = getattr(one, name)
+
+    def noting(*arguments: Any) -> Any:
+        given[name] = arguments[place]
+        return function(*arguments)
+
+    monkeypatch.setattr(one, name, noting)
+
+
+@pytest.mark.parametrize("contrast", ["intent_contrast", "sequence_contrast"])
+def test_without_augmentation_dropout_parts_the_views_from_each_other_and_from_the_history(
+    contrast: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variant (E) of Table 2 has no other difference between its two views."""
+    config = ICLRecConfig(clusters=(4,), augment=False, sequence=0.0 if contrast == "intent_contrast" else 0.1)
+    one = e_step(method(config, backbone=LIVELY)).train()
+    batch = some(one)
+    given: dict[str, Any] = {}
+    for name, place in ((contrast, 0), ("intents", 1)):
+        record(monkeypatch, one, name, place, given)
+    one.loss(batch, rng())
+    (first, second), history = given[contrast], given["intents"]
+    if contrast == "intent_contrast":
+        history = torch.stack([part.mean(0) for part in torch.split(history, batch.history.lengths.tolist())])
+    for a, b in itertools.combinations([first, second, history], 2):
+        assert a.shape == b.shape
+        assert not torch.isclose(a, b, atol=1e-3).all(1).any()
 
 
 def test_the_gradient_of_the_intent_moves_the_encoder_and_no_centroid() -> None:
@@ -341,48 +365,9 @@ def test_a_run_resumed_inside_an_epoch_ends_bit_identical(
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def with_categories(tmp_path: Path, **settings: Any) -> ICLRec:
-    lists: list[Any] = [["a", "b"], ["b"], ["c"], [], *[["a"]] * (N_ITEMS - 4)]
-    path = tmp_path / "items.parquet"
-    pl.DataFrame({"item_id": [str(10 * i) for i in range(1, N_ITEMS + 1)], "kinds": lists}).write_parquet(path)
-    train = train_set()
-    vocabulary = Vocabulary([str(10 * i) for i in range(1, N_ITEMS + 1)], start=1)
-    train.item_ids = vocabulary
-    return method(ICLRecConfig(categories=path, category_column="kinds", **settings), train)
-
-
-def test_the_mean_vector_of_the_categories_is_the_intent(tmp_path: Path) -> None:
-    one = with_categories(tmp_path)
-    assert one.categories is not None
-    a, b, c = one.categories.vectors.detach()
-    found = one.categories(Sequences.from_lists([[1, 2], [3], [4], [1, 7, 4, 7]]))
-    assert torch.allclose(found, torch.stack([(a + b + b) / 3, c, torch.zeros(8), (a + b + a + a) / 4]))
-
-
-def test_with_categories_the_intent_needs_no_e_step_and_its_vectors_are_trained(tmp_path: Path) -> None:
-    one = with_categories(tmp_path, intent=1.0, sequence=0.0)
-    batch = some(one)
-    found = one.loss(batch, rng(7))
-    assert one.categories is not None
-    intents = list(one.categories(batch.history).detach().double())
-    means = [[states(one, row).mean(0) for row in view] for view in views_of(one, batch, 7)]
-    expected = intent_by_loop(means, list(range(len(intents))), intents, mitigation=True)
-    assert value(found["intent"]) == pytest.approx(expected, abs=1e-6)
-    torch.autograd.backward(found["intent"])
-    gradient = one.categories.vectors.grad
-    assert gradient is not None
-    assert float(gradient.abs().sum()) > 0
-    assert not list(one.clusters)
-
-
 def test_the_settings_survive_a_run_folder() -> None:
     config = ICLRecConfig(categories=Path("data/items.parquet"), clusters=(64, 256), intents_from=3)
     assert parse(ICLRecConfig, to_json(config), source="config.json") == config
-
-
-def test_categories_without_outside_ids_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="outside ids, which this train set does not hold"):
-        method(ICLRecConfig(categories=tmp_path / "items.parquet"))
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 256])

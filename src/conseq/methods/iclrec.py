@@ -78,7 +78,7 @@ class ICLRecConfig:
     warm_start: bool = False
     """Go on from the last epoch's centroids, as the authors' code does, rather than from random points."""
     intents_from: Annotated[int, Field(ge=1)] = 1
-    """First epoch with an E-step and the intent contrast; until then the rest warms up the encoder."""
+    """First epoch with the intent contrast (and its E-step); until then the rest warms up the encoder."""
     assignment: Literal["e_step", "batch"] = "e_step"
     """Where a user's intent comes from: the E-step (eq. 12), or anew in each batch, as in the authors' code."""
     normalise: Literal["both", "centroids"] = "both"
@@ -136,7 +136,11 @@ class ICLRec(Method[TokenEncoder]):
 
     def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """E-step (Alg. 1, line 2): clusters all users' mean states; draws one seed per number of clusters."""
-        if epoch < self.config.intents_from or not len(self.clusters):
+        if epoch < self.config.intents_from:
+            return
+        if self.categories is not None:
+            self.categories.begin()
+        if not len(self.clusters):
             return
         batches = self.histories.batches(_E_STEP_BATCH)
         points = torch.cat([pooling.mean(self.encoder.states(batch.history), batch.history) for batch in batches])
@@ -146,10 +150,10 @@ class ICLRec(Method[TokenEncoder]):
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """M-step: gives the terms ``next_item`` and, where they have a weight, ``intent`` and ``sequence`` (eq. 18).
 
-        Until the first E-step there is no ``intent``.
+        Before the epoch ``intents_from`` there is no ``intent``.
         """
         c = self.config
-        intent = c.intent > 0 and (self.categories is not None or all(one.fitted for one in self._all_clusters()))
+        intent = c.intent > 0 and self._has_intents()
         if not (intent or c.sequence):
             states = states_to_predict_from(self.encoder, batch)
             return {"next_item": self.prediction(self.encoder, states, batch, rng)}
@@ -223,6 +227,12 @@ class ICLRec(Method[TokenEncoder]):
             return info_nce(a, b, temperature=tau)
         return aligned_info_nce(torch.cat(states), torch.cat([view.lengths for view in views]), temperature=tau)
 
+    def _has_intents(self) -> bool:
+        """Whether the warm-up is over. Waits for the device."""
+        if self.categories is not None:
+            return self.categories.begun
+        return all(one.fitted for one in self._all_clusters())
+
     def _clusters(self, count: int, width: int) -> Clusters:
         c = self.config
         return Clusters(
@@ -247,10 +257,23 @@ class CategoryIntents(nn.Module):
         device: Where the histories are.
     """
 
+    _begun: Tensor
+
     def __init__(self, categories: ItemCategories, width: int, device: torch.device) -> None:
         super().__init__()
         self.categories = ItemCategories(categories.of_item.to(device), categories.names)
         self.vectors = nn.Parameter(0.02 * torch.randn(len(categories.names), width))
+        # A buffer, because a run resumed inside an epoch does not see that epoch begin.
+        self.register_buffer("_begun", torch.tensor(False))
+
+    @property
+    def begun(self) -> bool:
+        """Whether the warm-up is over. Waits for the device."""
+        return bool(self._begun)
+
+    def begin(self) -> None:
+        """Ends the warm-up."""
+        self._begun.fill_(True)
 
     def __call__(self, histories: Sequences) -> Tensor:
         """Gives intents, float ``[B, D]``; zeros for a history without a category."""
