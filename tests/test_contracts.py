@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Instances, TrainSet
+from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
@@ -60,9 +62,22 @@ class Row:
     config: Any
     groups: tuple[str, ...]
     needs_states: bool = False
+    needs_prefixes: bool = False
 
 
 NEXT_ITEM_LOSSES: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
+
+CATEGORIES = Path("categories.csv")  # where `items_beside_the_log` puts it
+
+RELEASED_ICLREC = ICLRecConfig(
+    clusters=(4,),
+    mitigation=False,
+    restarts=5,
+    warm_start=True,
+    assignment="batch",
+    normalise="centroids",
+    against="all",
+)
 
 RELEASED_MCLREC = MCLRecConfig(
     scale_margin=False, margin_pairs="all", margin_bounds="anchor", normalise=True, encoder_steps=2
@@ -101,7 +116,7 @@ METHODS = {
         for loss in NEXT_ITEM_LOSSES
     },
     "cl4srec": Row(CL4SRec, CL4SRecConfig(negatives=4), ("all",)),
-    "coserec": Row(CoSeRec, CoSeRecConfig(vectors_from=2, negatives=4), ("all",), needs_states=True),
+    "coserec": Row(CoSeRec, CoSeRecConfig(vectors_from=1, negatives=4), ("all",), needs_states=True),
     "ec4srec": Row(EC4SRec, EC4SRecConfig(update_epochs=(1,), unimportant=0.3), ("all",)),
     "ec4srec-released": Row(EC4SRec, RELEASED_EC4SREC, ("all",)),
     "ec4srec-before": Row(EC4SRec, EC4SRecConfig(update_epochs=(99,)), ("all",)),
@@ -109,13 +124,19 @@ METHODS = {
     "ecl_sr-sum": Row(ECLSR, OTHER_ECL_SR, ("all",), needs_states=True),
     "ecl_sr-deletion": Row(ECLSR, ECLSRConfig(invasive="deletion", mild="normalisation"), ("all",), needs_states=True),
     "iclrec": Row(ICLRec, ICLRecConfig(clusters=(4,), negatives=4), ("all",), needs_states=True),
+    "iclrec-released": Row(ICLRec, RELEASED_ICLREC, ("all",), needs_states=True),
+    "iclrec-positions": Row(ICLRec, ICLRecConfig(clusters=(4,), represent="positions"), ("all",), needs_states=True),
+    "iclrec-a": Row(ICLRec, ICLRecConfig(categories=CATEGORIES), ("all",), needs_states=True),
     "cl4srec-ce": Row(CL4SRec, CL4SRecConfig(loss="cross_entropy"), ("all",)),
+    "cl4srec-removing": Row(CL4SRec, CL4SRecConfig(remove_same_user=True), ("all",)),
     "duorec": Row(DuoRec, DuoRecConfig(), ("all",)),
     "duorec-both": Row(DuoRec, DuoRecConfig(pairs="both"), ("all",)),
+    "duorec-removing": Row(DuoRec, DuoRecConfig(pairs="both", remove_same_target=True), ("all",)),
+    "duorec-supervised": Row(DuoRec, DuoRecConfig(pairs="supervised"), ("all",)),
     "duorec-unsupervised": Row(DuoRec, DuoRecConfig(pairs="unsupervised"), ("all",)),
     "mclrec": Row(MCLRec, MCLRecConfig(), ("encoder", "augmenters")),
     "mclrec-released": Row(MCLRec, RELEASED_MCLREC, ("encoder", "augmenters", "encoder")),
-    "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",)),
+    "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",), needs_prefixes=True),
 }
 
 HISTORIES = Sequences.from_lists([[1, 2, 3], [4], list(range(1, 13)), [5, 6], [7, 8, 9, 10, 11, 12, 1, 2]])
@@ -127,10 +148,30 @@ def encoder(name: str) -> Encoder:
     return ENCODERS[name](table).eval()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def items_beside_the_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A table of categories in the working folder; the last item is in none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("log"))
+        rows = [f"{item},{'odd' if item % 2 else 'even'}" for item in range(1, N_ITEMS)]
+        CATEGORIES.write_text("\n".join(["item_id,categories", *rows]))
+        yield
+
+
+def train_set(lists: list[list[int]], instances: Instances) -> TrainSet:
+    return TrainSet(
+        Sequences.from_lists(lists),
+        torch.arange(len(lists)),
+        N_ITEMS,
+        instances=instances,
+        max_length=LENGTH,
+        item_ids=Vocabulary([str(item) for item in range(1, N_ITEMS + 1)], start=1),
+    )
+
+
 def cycle(instances: Instances) -> TrainSet:
     """A log whose next item is certain: i is followed by i + 1, the last by the first."""
-    rows = [[(user + step) % N_ITEMS + 1 for step in range(3 + user % 3)] for user in range(180)]
-    return TrainSet(Sequences.from_lists(rows), torch.arange(180), N_ITEMS, instances=instances, max_length=LENGTH)
+    return train_set([[(user + step) % N_ITEMS + 1 for step in range(3 + user % 3)] for user in range(180)], instances)
 
 
 def method(row: Row, backbone: str, instances: Instances = "prefixes") -> Method[Any]:
@@ -163,14 +204,16 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-pairs = pytest.mark.parametrize(
-    ("name", "backbone"),
-    [
-        (name, backbone)
-        for name, row in METHODS.items()
-        for backbone in (TOKEN_ENCODERS if row.needs_states else ENCODERS)
-    ],
-)
+PAIRS = [
+    (name, backbone) for name, row in METHODS.items() for backbone in (TOKEN_ENCODERS if row.needs_states else ENCODERS)
+]
+pairs = pytest.mark.parametrize(("name", "backbone"), PAIRS)
+
+# Whole histories ask every token encoder for the same, and the others for what they do not have: one will do.
+INSTANCES: list[tuple[str, str, Instances]] = [
+    *((name, backbone, "prefixes") for name, backbone in PAIRS),
+    *((name, TOKEN_ENCODERS[0], "whole") for name, row in METHODS.items() if not row.needs_prefixes),
+]
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -269,17 +312,15 @@ def test_an_update_moves_its_group_only_and_no_view_writes_into_the_data(name: s
 AWKWARD = {
     "shortest histories": [[1, 2], [3, 4], [5, 6]],
     "one target for all": [[1, 2, 9], [3, 4, 9], [5, 6, 9]],
-    "one user many times": [[1, 2, 3, 4, 5, 6, 7]],
+    "one user many times": [[1, 2, 3, 4, 5, 6, 7] * 3],  # three windows of a whole history
     "two examples": [[1, 2], [3, 4]],
 }
 
 
 @pytest.mark.parametrize("case", AWKWARD)
-@pairs
-def test_the_loss_of_an_awkward_batch_is_finite(name: str, backbone: str, case: str) -> None:
-    row, lists = METHODS[name], AWKWARD[case]
-    users = torch.arange(len(lists))
-    train = TrainSet(Sequences.from_lists(lists), users, N_ITEMS, instances="prefixes", max_length=LENGTH)
+@pytest.mark.parametrize(("name", "backbone", "instances"), INSTANCES)
+def test_the_loss_of_an_awkward_batch_is_finite(name: str, backbone: str, instances: Instances, case: str) -> None:
+    row, train = METHODS[name], train_set(AWKWARD[case], instances)
     torch.manual_seed(0)
     one = begun(row.make(row.config, train, ENCODERS[backbone]))  # type: ignore[arg-type,call-arg]
     rng = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -116,21 +117,49 @@ def test_each_kind_of_pair_has_its_terms_and_all_is_encoded_in_one_pass(
     assert sizes == [passes * len(batch)]
 
 
-def test_the_cross_pair_does_not_touch_the_vectors_that_predict() -> None:
-    """In the paper's pair both views are passes of their own, so dropout parts them from the prediction's."""
-    method, batch = make(DuoRecConfig(pairs="cross", supervised=1.0), dropout=0.5)
+def dropout_passes(method: DuoRec, batch: Batch, seed: int) -> dict[str, list[Tensor]]:
+    """Every pass over the batch that the loss makes after ``seed``, made again with the same dropout masks."""
+    assert isinstance(method.encoder, SASRec)
+    views = {}
+    if method.config.pairs != "supervised":
+        views["dropped"] = batch.history.to_lists()
+    if method.same_target is not None:
+        views["semantic"] = method.same_target(batch, rng()).to_lists()
+    rows = [row for view in views.values() for row in view]
+    torch.manual_seed(seed)
+    if batch.at_last:
+        vectors = method.encoder(Sequences.from_lists([*batch.history.to_lists(), *rows]))
+    else:
+        users = method.encoder.states(batch.history)[batch.history.last]
+        vectors = torch.cat([users, method.encoder(Sequences.from_lists(rows))])
+    passes = vectors.detach().chunk(1 + len(views))
+    return {name: list(found) for name, found in zip(["users", *views], passes, strict=True)}
+
+
+CONTRASTED: dict[Pairs, dict[str, tuple[str, str]]] = {
+    "cross": {"supervised": ("dropped", "semantic")},
+    "both": {"unsupervised": ("users", "dropped"), "supervised": ("users", "semantic")},
+    "unsupervised": {"unsupervised": ("users", "dropped")},
+    "supervised": {"supervised": ("users", "semantic")},
+}
+
+
+@both_ways
+@every_mode
+def test_each_term_contrasts_its_own_two_passes(pairs: Pairs, instances: Instances) -> None:
+    """Only with dropout is the pass that predicts another one than the dropout view."""
+    config = DuoRecConfig(pairs=pairs, unsupervised=1.0, supervised=1.0)
+    method, batch = make(config, instances, dropout=0.5)
     method.train()
     torch.manual_seed(1)
-    found = method.loss(batch, rng())["supervised"].item()
-    torch.manual_seed(1)
-    assert method.same_target is not None
-    parts = [batch.history.to_lists(), batch.history.to_lists(), method.same_target(batch, rng()).to_lists()]
-    own, dropped, semantic = (
-        method.encoder(Sequences.from_lists([row for part in parts for row in part])).detach().chunk(3)
-    )
-    assert found == pytest.approx(slow_contrast(list(dropped), list(semantic), 1.0), abs=1e-4)
-    assert found != pytest.approx(slow_contrast(list(own), list(semantic), 1.0), abs=1e-2)
-    assert not torch.allclose(own, dropped, atol=0.1)
+    found = {name: term.item() for name, term in method.loss(batch, rng()).items()}
+    passes = dropout_passes(method, batch, 1)
+    found.pop("next_item")
+    assert set(found) == set(CONTRASTED[pairs])
+    for name, right in CONTRASTED[pairs].items():
+        sums = {(a, b): slow_contrast(passes[a], passes[b], 1.0) for a, b in combinations(passes, 2)}
+        assert found[name] == pytest.approx(sums.pop(right), abs=1e-4)
+        assert all(found[name] != pytest.approx(other, abs=1e-2) for other in sums.values())
 
 
 def test_the_weights_scale_their_terms_and_nothing_else() -> None:
