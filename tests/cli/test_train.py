@@ -109,6 +109,13 @@ def test_without_a_name_the_run_goes_to_a_folder_named_after_the_experiment(
     assert all(re.fullmatch("next_item-events-[0-9a-f]{12}", name) for name in folders)
 
 
+@pytest.mark.parametrize(("word", "value"), [("disjoint", "disjoint"), ("False", False), ("True", True)])
+def test_windows_are_named_on_the_command_line(word: str, value: object, events: str, tmp_path: Path) -> None:
+    short = [*SMALL, "--encoder.max-length", "2", "--quiet"]
+    assert train(events, "--run", tmp_path / "r", "--windows", word, *short) == 0
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["training"]["windows"] == value
+
+
 def test_the_configuration_of_a_run_is_an_experiment_that_gives_the_same_run(
     events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

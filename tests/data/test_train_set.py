@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conseq.data.sequences import Sequences
-from conseq.data.train_set import Batch, TrainSet
+from conseq.data.train_set import Batch, TrainSet, Windows
 
 Lists = list[list[int]]
 Example = tuple[int, list[int], list[tuple[int, int]]]  # user, history, (place in the history, next item)
-Mode = Literal["prefixes", "whole", "windows"]
+Mode = Literal["prefixes", "whole", "windows", "disjoint"]
 
-MODES: list[Mode] = ["prefixes", "whole", "windows"]
+MODES: list[Mode] = ["prefixes", "whole", "windows", "disjoint"]
+WINDOWS: dict[Mode, Windows] = {"windows": True, "disjoint": "disjoint"}
 long_enough = st.lists(st.lists(st.integers(1, 9), max_size=14), min_size=1, max_size=4).filter(
     lambda lists: any(len(row) > 1 for row in lists)
 )
@@ -28,7 +29,7 @@ def made(lists: Lists, mode: Mode, max_length: int) -> TrainSet:
         n_items=9,
         instances="prefixes" if mode == "prefixes" else "whole",
         max_length=max_length,
-        windows=mode == "windows",
+        windows=WINDOWS.get(mode, False),
     )
 
 
@@ -53,8 +54,8 @@ def twin(lists: Lists, mode: Mode, max_length: int) -> list[Example]:
                 found.append((user, history, [(len(history) - 1, row[end])]))
         elif last >= 1:
             cuts = [last]
-            while mode == "windows" and cuts[0] > max_length:
-                cuts.insert(0, cuts[0] - max(1, max_length // 2))
+            while mode in WINDOWS and cuts[0] > max_length:
+                cuts.insert(0, cuts[0] - (max_length if mode == "disjoint" else max(1, max_length // 2)))
             asked_to = None
             for end in cuts:
                 start = max(0, end - max_length)
@@ -97,6 +98,31 @@ def test_windows_by_hand() -> None:
         (3, [2, 3, 4, 5], [(2, 5), (3, 6)]),
         (3, [4, 5, 6, 7], [(2, 7), (3, 8)]),
     ]
+
+
+def test_disjoint_windows_by_hand() -> None:
+    train = made([[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5]], "disjoint", 4)
+    assert read(train.batch(torch.arange(3))) == [
+        (3, [1, 2, 3], [(0, 2), (1, 3), (2, 4)]),
+        (3, [4, 5, 6, 7], [(0, 5), (1, 6), (2, 7), (3, 8)]),
+        (13, [1, 2, 3, 4], [(0, 2), (1, 3), (2, 4), (3, 5)]),
+    ]
+
+
+@settings(deadline=None)
+@given(lists=long_enough, max_length=st.integers(1, 9))
+def test_disjoint_windows_read_and_ask_every_item_once(lists: Lists, max_length: int) -> None:
+    lists = [[100 * i + j for j in range(len(row))] for i, row in enumerate(lists)]  # every item names its place
+    train = made(lists, "disjoint", max_length)
+    examples = read(train.batch(torch.arange(len(train))))
+    rows = [row for row in lists if len(row) > 1]
+    assert [item for _, history, _ in examples for item in history] == [item for row in rows for item in row[:-1]]
+    assert [item for _, _, asked in examples for _, item in asked] == [item for row in rows for item in row[1:]]
+    owners = [history[0] // 100 for _, history, _ in examples]
+    for (_, history, asked), owner, after in zip(examples, owners, [*owners[1:], None], strict=True):
+        assert [place for place, _ in asked] == list(range(len(history)))
+        # The window that ends last is full where there are as many items; a rest comes first.
+        assert owner == after or len(history) == min(max_length, len(lists[owner]) - 1)
 
 
 @settings(deadline=None)

@@ -129,6 +129,19 @@ def test_equal_experiments_have_equal_digests_and_others_do_not() -> None:
     assert len(plain.digest) == 12
 
 
+@pytest.mark.parametrize("windows", [True, False, "disjoint"])
+def test_windows_are_recorded_as_they_were_written(windows: bool | str) -> None:
+    config = from_record({"training": {"windows": windows}}, source="test")
+    assert json.dumps(config.record()["training"]["windows"]) == json.dumps(windows)
+    assert from_record(config.record(), source="again") == config
+
+
+@pytest.mark.parametrize("windows", ["overlapping", 1])
+def test_other_windows_are_refused(windows: object) -> None:
+    with pytest.raises(ValueError, match=r"should be a valid boolean, found .* should be 'disjoint', found"):
+        from_record({"training": {"windows": windows}}, source="test")
+
+
 def test_a_config_without_a_name_is_next_item_with_sasrec_and_leave_one_out() -> None:
     record: dict[str, dict[str, Any]] = from_record({}, source="test").record()
     assert [record[section]["name"] for section in ("method", "encoder", "split")] == [

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from conseq.data.sequences import Sequences, offsets_of, slices
 from conseq.data.vocabulary import Vocabulary
 
 Instances = Literal["prefixes", "whole"]
+Windows: TypeAlias = bool | Literal["disjoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +72,10 @@ class TrainSet:
         max_length: The most recent items of a history that an example holds, at least 1.
         windows: What ``whole`` does with a history of more than ``max_length + 1`` items. True: it is cut into
             overlapping windows, in which every next item is asked for exactly once, with at least half of
-            ``max_length`` items before it where there are as many. False: what is older than the most recent
-            ``max_length + 1`` items is left out, as the S3Rec family does.
+            ``max_length`` items before it where there are as many. ``disjoint``: every next item is asked for
+            exactly once, too, but no window reads what another one reads, so that the first items of a window
+            have little before them. False: what is older than the most recent ``max_length + 1`` items is left
+            out, as the S3Rec family does.
         item_ids: Outside ids of the items, for methods that read facts about items; None: such a method refuses.
 
     Raises:
@@ -87,7 +90,7 @@ class TrainSet:
         *,
         instances: Instances,
         max_length: int,
-        windows: bool = True,
+        windows: Windows = True,
         item_ids: Vocabulary | None = None,
     ) -> None:
         self.sequences = sequences
@@ -182,7 +185,7 @@ def _prefixes(sequences: Sequences, max_length: int) -> _Examples:
     return row, start, end, end - 1
 
 
-def _windows(sequences: Sequences, max_length: int, *, windows: bool) -> _Examples:
+def _windows(sequences: Sequences, max_length: int, *, windows: Windows) -> _Examples:
     """Gives row, start, end (the last target's place) and the place of the first token with a target."""
     begin, stop = sequences.offsets[:-1], sequences.offsets[1:] - 1
     row = (stop > begin).nonzero().squeeze(1)
@@ -191,7 +194,7 @@ def _windows(sequences: Sequences, max_length: int, *, windows: bool) -> _Exampl
         start = torch.maximum(begin, stop - max_length)
         return row, start, stop, start
     # The window that ends last is full, the one before it ends `stride` earlier, and so on to the beginning.
-    stride = max(1, max_length // 2)
+    stride = max_length if windows == "disjoint" else max(1, max_length // 2)
     extra = ((stop - begin - max_length).clamp(min=0) + stride - 1) // stride
     count = extra + 1
     owner = torch.repeat_interleave(torch.arange(len(row), device=row.device), count)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from conseq.config import settings
-from conseq.data.train_set import Instances
+from conseq.data.train_set import Instances, Windows
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16"]
@@ -19,8 +19,8 @@ class TrainingConfig:
 
     instances: Instances = "whole"
     """whole: one example per history, all its next items in one pass; prefixes: one per next item, as RecBole does."""
-    windows: bool = True
-    """Cut histories longer than the encoder reads into windows (whole only); False: keep only the most recent."""
+    windows: Windows = True
+    """Cut longer histories into windows (whole only), overlapping or disjoint; False: keep only the most recent."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Most examples in a batch; batches differ in size by at most one."""
     epochs: Annotated[int, Field(ge=1)] = 100
