@@ -87,6 +87,29 @@ def test_great_logits_of_one_sequence_neither_overflow_nor_reach_another() -> No
     torch.testing.assert_close(pooled, torch.tensor([[3.0], [7.0]]), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_less_precise_logits_sum_to_one(dtype: torch.dtype) -> None:
+    seqs = Sequences.from_lists([[1] * n for n in range(1, 50)])
+    logits = torch.randn(seqs.ids.numel(), generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(len(logits), 1)
+    for values in (ones, ones.to(dtype)):
+        sums = attend(logits.to(dtype), values, seqs)
+        assert sums.dtype == torch.float32
+        torch.testing.assert_close(sums, torch.ones(len(seqs), 1), rtol=0, atol=1e-6)
+
+
+def test_full_precision_is_kept_as_it_is() -> None:
+    seqs = Sequences.from_lists([[1, 1, 1], [1, 1]])
+    for dtype in (torch.float32, torch.float64):
+        logits = torch.randn(5, dtype=dtype, generator=torch.Generator().manual_seed(0))
+        values = torch.eye(5, dtype=dtype)
+        weights = attend(logits, values, seqs)
+        assert weights.dtype == dtype
+        a, b = (logits[some] - logits[some].max() for some in (slice(3), slice(3, 5)))
+        assert torch.equal(weights[0, :3], a.exp() / a.exp().sum())
+        assert torch.equal(weights[1, 3:], b.exp() / b.exp().sum())
+
+
 def test_the_gradient_of_the_weighted_mean_is_right() -> None:
     seqs = Sequences.from_lists([[1, 1, 1], [1], [1, 1]])
     generator = torch.Generator().manual_seed(0)

@@ -82,7 +82,7 @@ def attend(logits: Tensor, values: Tensor, seqs: Sequences) -> Tensor:
     r"""Gives each sequence's mean of ``values``, weighted by the softmax of its ``logits``.
 
     Args:
-        logits: float ``[N]``, one per token.
+        logits: float ``[N]``, one per token; the softmax is made in float32 where they are of less precision.
         values: float ``[N, D]``.
         seqs: Gives the lengths; its ids are not read.
 
@@ -90,6 +90,8 @@ def attend(logits: Tensor, values: Tensor, seqs: Sequences) -> Tensor:
         float ``[B, D]``; zero where a sequence is empty.
     """
     rows, n = seqs.rows, len(seqs)
+    if logits.dtype.itemsize < 4:
+        logits = logits.float()  # in bfloat16 a sum of weights is wrong by hundredths
     # Any shift gives the same softmax; the greatest logit of the sequence keeps the exponentials in range.
     top = logits.new_full((n,), -torch.inf).scatter_reduce(0, rows, logits.detach(), "amax")
     weights = (logits - top[rows]).exp()
