@@ -263,6 +263,14 @@ def test_a_recurrent_encoder_is_its_own_discriminator_too() -> None:
     assert one.loss(whole_batch(one), rng())["detection"].isfinite()
 
 
+def test_a_discriminator_that_reads_both_ways_cannot_be_a_recurrent_encoder() -> None:
+    recurrent = GRU4RecConfig(width=WIDTH, max_length=LENGTH, dropout=0.0)
+    with pytest.raises(ValueError, match="GRU4Rec reads a history forwards only; use encoder 'sasrec', or causal True"):
+        ECLSR(settings(causal=False), train_set(), recurrent)
+    one = method(settings(causal=False, detection=0.0), recurrent)  # nothing is discriminated
+    assert one.loss(whole_batch(one), rng())["invariance"].isfinite()
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"invasive": "deletion"}, {"generation": 0.0}, {"detection": 0.0}],

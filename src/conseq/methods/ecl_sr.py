@@ -22,7 +22,8 @@ from conseq.data.negatives import UniformNegatives
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.bert4rec import BERT4Rec, BERT4RecConfig
-from conseq.encoders.encoder import Backbone, TokenEncoder
+from conseq.encoders.encoder import Backbone, Encoder, TokenEncoder
+from conseq.encoders.gru4rec import GRU4Rec
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction
 from conseq.nn import pooling
@@ -110,18 +111,15 @@ class ECLSR(Method[TokenEncoder]):
         backbone: The encoder's settings; it is the discriminator, too.
 
     Raises:
-        ValueError: if the encoder has no token states, or the generator is to be pretrained longer than trained.
+        ValueError: if the encoder has no token states, or cannot read in the discriminator's direction; if the
+            generator is to be pretrained longer than trained.
     """
 
     epoch: Tensor
 
     def __init__(self, config: ECLSRConfig, train: TrainSet, backbone: Backbone[TokenEncoder]) -> None:
         super().__init__(train, backbone)
-        if not isinstance(self.encoder, TokenEncoder):
-            raise ValueError(
-                f"ECL-SR judges every item of a history, and {type(self.encoder).__name__} has no token states; "
-                "use encoder 'sasrec' or 'gru4rec'"
-            )
+        _check_encoder(config, self.encoder)
         self.config = config
         self.prediction = Prediction(
             config.loss,
@@ -346,6 +344,19 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.normal_(layer.weight, std=0.02)
     return layer
+
+
+def _check_encoder(config: ECLSRConfig, encoder: Encoder) -> None:
+    if not isinstance(encoder, TokenEncoder):
+        raise ValueError(
+            f"ECL-SR judges every item of a history, and {type(encoder).__name__} has no token states; "
+            "use encoder 'sasrec' or 'gru4rec'"
+        )
+    if config.detection and not config.causal and isinstance(encoder, GRU4Rec):
+        raise ValueError(
+            "causal is False, but the encoder is the discriminator, too, and GRU4Rec reads a history forwards only; "
+            "use encoder 'sasrec', or causal True"
+        )
 
 
 def _check_pretraining(config: ECLSRConfig, generator: BERT4Rec | None) -> None:
