@@ -134,7 +134,18 @@ def test_what_can_happen_to_a_history_does_not_depend_on_what_shares_its_batch(n
 def test_a_history_of_one_item_can_be_edited(name: str, first: bool) -> None:
     edited = operators(first=first)[name](one([5]), generator())
     assert len(edited.history.ids) == (2 if "insertion" in name else 1)
-    assert bool(edited.judged[0]) == (name == "cropping" or (first and "insertion" not in name))
+    assert bool(edited.judged[0]) == (first and "substitution" in name)
+
+
+@each_operator
+@each_first
+@pytest.mark.parametrize("history", [[5], [5, 9], [1, 2, 3], [4, 6, 12, 17]])
+def test_what_is_judged_is_what_can_be_changed(name: str, first: bool, history: list[int]) -> None:
+    """Over many edits of a history the places that were ever changed are those that were ever judged."""
+    edited = operators(first=first)[name](one(history, copies=2000), generator())
+    judged, changed = (set(edited.history.positions[flags].tolist()) for flags in (edited.judged, edited.changed))
+    assert judged == changed
+    assert not (edited.changed & ~edited.judged).any()
 
 
 def test_the_tail_of_an_edit_is_that_of_every_part_of_it() -> None:
@@ -275,7 +286,7 @@ def test_a_token_is_changed_where_the_one_before_it_is_missing(first: bool, rati
         assert new == [old[at] for at in source]
         assert source == sorted(set(source))
         assert changed == [at > 0 and at - 1 not in source for at in source]
-        assert judged == [first or t > 0 for t in range(len(new))]
+        assert judged == [(first or t > 0) and n > (1 if first else 2) for t in range(len(new))]
         assert source[-1] == n - 1
         assert first or source[0] == 0
         if draw == "count":
@@ -286,13 +297,14 @@ def test_a_history_of_two_loses_nothing_where_the_first_must_stay() -> None:
     edited = Deletion(Choice(1.0))(one([5, 9]), generator())
     assert edited.history.to_lists() == [[5, 9]]
     assert not edited.changed.any()
+    assert not edited.judged.any()
 
 
 # Cropping
 
 
 @ratios
-def test_a_crop_is_a_stretch_whose_first_token_tells_whether_something_was_before_it(ratio: float) -> None:
+def test_a_crop_is_a_stretch_whose_first_token_alone_is_asked_whether_something_was_before_it(ratio: float) -> None:
     edited = Cropping(ratio)(BATCH, generator())
     for old, (new, source, changed, judged) in zip(BATCH.history.to_lists(), rows_of(edited), strict=True):
         n = len(old)
@@ -300,7 +312,7 @@ def test_a_crop_is_a_stretch_whose_first_token_tells_whether_something_was_befor
         assert source == list(range(source[0], source[0] + len(new)))
         assert new == [old[at] for at in source]
         assert changed == [t == 0 and source[0] > 0 for t in range(len(new))]
-        assert all(judged)
+        assert judged == [t == 0 and n > 1 for t in range(len(new))]
 
 
 def test_every_crop_is_equally_likely() -> None:
@@ -325,7 +337,7 @@ def test_a_stretch_is_shuffled_and_a_token_is_changed_where_another_item_stood(f
             assert sorted(new) == sorted(old)
             assert source == list(range(n))
             assert changed == [a != b for a, b in zip(old, new, strict=True)]
-            assert judged == [first or t > 0 for t in range(n)]
+            assert judged == [(first or t > 0) and n > (1 if first else 2) for t in range(n)]
             moved = [t for t in range(n) if changed[t]]
             stretch = moved[-1] - moved[0] + 1 if moved else 0
             assert stretch <= max(2, count(n, ratio))

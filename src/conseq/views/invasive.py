@@ -16,7 +16,8 @@ reorder                 its item is not the one that stood there
 ======================  ========================================================================
 
 The paper prints the first question only (eq. 15). Compared by place, as it stands there, an insertion would
-change every later token; the others ask what a reader of the history so far can answer.
+change every later token; the others ask what a reader of the history so far can answer. Of a token that the edit
+could not have changed nothing is asked: the answer would be the same for every history, and the loss is a mean.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ class Deletion:
     """Takes the chosen items out, never the last one (ECL-SR eq. 3).
 
     No token after the last is left to tell its absence by. With that, and with the rule for the first item, a
-    history of two is left as it is.
+    history of two is left as it is, and none of its tokens is judged.
 
     Attributes:
         choice: Which items.
@@ -216,12 +217,17 @@ class Deletion:
         source = kept.nonzero().squeeze(1)
         begins = history.positions == 0
         before = torch.where(begins, seqs.offsets[history.rows] - 1, source.roll(1))
-        return Edited(history, source, source != before + 1, self.choice.allowed(history))
+        free = seqs.lengths - 1 - int(not self.choice.first)
+        judged = self.choice.allowed(history) & (free > 0)[history.rows]
+        return Edited(history, source, source != before + 1, judged)
 
 
 @dataclass(frozen=True)
 class Cropping:
     """Keeps a random stretch of a history, ``floor(ratio * n) + 1`` items shorter and never empty (ECL-SR eq. 5).
+
+    Only the first token of the stretch can tell that something is missing, so it alone is judged, and it is not
+    where the history is of one item, of which nothing can be cut off.
 
     Attributes:
         ratio: The share that is cut off, 1 - α.
@@ -240,8 +246,9 @@ class Cropping:
         start = random_below(seqs.lengths - kept + 1, rng)
         places = slices(torch.arange(seqs.ids.numel(), device=seqs.device), seqs.offsets[:-1] + start, kept)
         history = Sequences(seqs.ids[places.ids], places.offsets)
-        changed = (history.positions == 0) & (start > 0)[history.rows]
-        return Edited(history, places.ids, changed, torch.ones_like(changed))
+        begins = history.positions == 0
+        shorter = (kept < seqs.lengths)[history.rows]
+        return Edited(history, places.ids, begins & (start > 0)[history.rows], begins & shorter)
 
 
 @dataclass(frozen=True)
@@ -271,5 +278,5 @@ class Reordering:
         place = torch.arange(seqs.ids.numel(), dtype=torch.float64, device=seqs.device)
         drawn = (seqs.offsets[:-1] + start)[seqs.rows] + random_like(seqs.ids, rng) * count[seqs.rows]
         ids = seqs.ids[torch.argsort(torch.where(inside, drawn, place))]
-        judged = seqs.positions >= begin[seqs.rows]
+        judged = (seqs.positions >= begin[seqs.rows]) & (count > 1)[seqs.rows]
         return Edited(seqs.replace(ids), torch.arange(ids.numel(), device=ids.device), ids != seqs.ids, judged)
