@@ -129,8 +129,10 @@ class Twin:
         for ids, at in zip(self.histories, self.masked, strict=True):
             if at:
                 log_p = self.logits(self.generated(ids, at)).log_softmax(1)
-                losses.append(-torch.stack([log_p[t, ids[t] - 1] for t in at]).sum() / len(at))
-        return torch.stack(losses).mean()
+                losses.append(-torch.stack([log_p[t, ids[t] - 1] for t in at]))
+        if not self.config.per_history:
+            return torch.cat(losses).mean()
+        return torch.stack([row.sum() / len(row) for row in losses]).mean()
 
     def detection(self) -> Tensor:
         one, losses = self.one, []
@@ -139,7 +141,7 @@ class Twin:
             items = one.encoder.items.weight[torch.tensor(new)]
             joint = items + h if one.join is None else torch.cat([items, h], 1) @ one.join.weight.T
             read = one.encoder.contextualize(joint, single(new), causal=self.config.causal)
-            for t in range(0 if self.config.first else 1, len(ids)):
+            for t in range(0 if self.config.first or self.config.judge_first else 1, len(ids)):
                 p = torch.sigmoid(one.head.weight[0] @ read[t])
                 losses.append(-torch.log(1 - p) if new[t] == ids[t] else -torch.log(p))
         return torch.stack(losses).mean()
@@ -160,8 +162,9 @@ class Twin:
         settings(),
         settings(temperature=0.7, same_user=True, ratio=0.6),
         settings(condition="sum", first=True, draw="chance", causal=False),
+        settings(condition="sum", judge_first=True, per_history=False),
     ],
-    ids=["paper", "other values", "released"],
+    ids=["paper", "other values", "bidirectional", "released"],
 )
 @both_instances
 def test_the_loss_is_the_papers_sum_term_by_term(config: ECLSRConfig, instances: Instances) -> None:
@@ -308,6 +311,16 @@ def test_edited_histories_as_positives_have_a_contrast_of_their_own() -> None:
             total = total - torch.log(positive / (positive + rest))
     expected = 0.3 * float(total.detach()) / (2 * len(users))
     assert float(terms["invariance"].detach()) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_settings_of_the_code_differ_from_the_papers_in_the_term_that_they_name() -> None:
+    paper = method(settings())
+    batch = whole_batch(paper)
+    assert len(set(batch.history.lengths.tolist())) > 1
+    expected = paper.loss(batch, rng())
+    for change, term in (({"judge_first": True}, "detection"), ({"per_history": False}, "generation")):
+        found = method(settings(**change)).loss(batch, rng())
+        assert {name for name in found if not torch.equal(found[name], expected[name])} == {term}
 
 
 def test_a_diluted_next_item_term_counts_every_slot() -> None:

@@ -148,6 +148,15 @@ def test_what_is_judged_is_what_can_be_changed(name: str, first: bool, history: 
     assert not (edited.changed & ~edited.judged).any()
 
 
+def test_the_first_item_can_be_judged_though_it_is_never_substituted() -> None:
+    choice = Choice(0.3, judge_first=True)
+    edited, plain = (RandomSubstitution(one, NEGATIVES)(BATCH, generator()) for one in (choice, Choice(0.3)))
+    assert edited.history.to_lists() == plain.history.to_lists()
+    assert torch.equal(edited.changed, plain.changed)
+    assert edited.judged.all()
+    assert not edited.changed[BATCH.history.positions == 0].any()
+
+
 def test_the_tail_of_an_edit_is_that_of_every_part_of_it() -> None:
     edited = Insertion(Choice(0.5), TRAIN)(BATCH, generator())
     cut = edited.tail(4)

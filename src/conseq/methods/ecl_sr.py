@@ -77,13 +77,17 @@ class ECLSRConfig:
     draw: Draw = "count"
     """Edit a count of items, or each with its own chance (the code's `prob`)."""
     first: bool = False
-    """Whether the first item of a history may be edited; eq. 15 leaves it out."""
+    """Whether the first item of a history may be edited, and is then judged; eq. 15 leaves it out."""
+    judge_first: bool = False
+    """Whether the first item is judged where items are substituted, though it may not be (the code's `sample`)."""
     fill: Literal["argmax", "sample"] = "argmax"
     """What the generator puts in: its most likely item (the code), or one drawn from its softmax (ELECTRA)."""
     condition: Literal["concatenation", "sum"] = "concatenation"
     """How the discriminator is given the encoder's states: beside the item vectors, projected, or added (the code)."""
     causal: bool = True
     """Whether the discriminator reads forwards only, as the encoder does."""
+    per_history: bool = True
+    """L_Gen: mean over a history's masked items, then over histories (eq. 14); False: over all at once (the code)."""
     freeze_after: Annotated[int, Field(ge=0)] = 10
     """Epochs after which the generator is frozen; 0: never (the code)."""
     pretrain: Annotated[int, Field(ge=0)] = 0
@@ -128,7 +132,7 @@ class ECLSR(Method[TokenEncoder]):
             calibration=config.calibration,
             log_q=config.log_q,
         )
-        self.choice = Choice(config.ratio, config.draw, first=config.first)
+        self.choice = Choice(config.ratio, config.draw, first=config.first, judge_first=config.judge_first)
         self.edits = config.detection > 0 or (config.invariance > 0 and config.contrast_edited != "no")
         self.generator = _generator(config, self.encoder, backbone) if self.edits else None
         self.edit = _editor(config.invasive, self.choice, train) if self.edits else None
@@ -252,12 +256,11 @@ class ECLSR(Method[TokenEncoder]):
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             states = generator.states(masked, places)
         if trained:
-            loss, items = masked_item(
-                states, seqs.ids[places], table, weights=_per_history(seqs.rows[places]), uniform=uniform
-            )
+            weights = _per_history(seqs.rows[places]) if config.per_history else None
+            loss, items = masked_item(states, seqs.ids[places], table, weights=weights, uniform=uniform)
         else:
             loss, items = None, fill_in(states, table, uniform=uniform)
-        return invasive.substituted(seqs, chosen, items, judged=self.choice.allowed(seqs)), loss
+        return invasive.substituted(seqs, chosen, items, judged=self.choice.judged(seqs)), loss
 
     def detection(self, head: nn.Module, edited: Edited, states: Tensor) -> Tensor:
         """Gives L_RID (eq. 15): the encoder reads the edited histories under the condition of its own states.

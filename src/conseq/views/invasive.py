@@ -46,7 +46,8 @@ class Edited:
         source: int64 ``[N']``, the place among the tokens of the original histories whose state a token is judged
             under: its own where it stood there, else the one that it replaces or follows.
         changed: bool ``[N']``, the answer.
-        judged: bool ``[N']``, False for a token that the operator could not have changed.
+        judged: bool ``[N']``, where the question is asked. False for a token that the operator could not have
+            changed (but for ``Choice.judge_first``).
     """
 
     history: Sequences
@@ -77,11 +78,13 @@ class Choice:
         draw: ``count`` as above; ``chance``: each item on its own with probability γ, and the last that may be
             where that chose none (the code's second strategy).
         first: Whether the first item may be chosen. Nothing before it tells what it should be; eq. 15 leaves it out.
+        judge_first: Whether the first item is judged where items are substituted, though it may not be chosen.
     """
 
     ratio: float
     draw: Draw = "count"
     first: bool = False
+    judge_first: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
@@ -118,6 +121,10 @@ class Choice:
         """Gives bool ``[N]``: what the rule for the first item allows."""
         return seqs.positions >= (0 if self.first else 1)
 
+    def judged(self, seqs: Sequences) -> Tensor:
+        """Gives bool ``[N]``: which items are judged where the chosen ones are substituted."""
+        return seqs.positions >= (0 if self.first or self.judge_first else 1)
+
 
 def substituted(seqs: Sequences, chosen: Tensor, items: Tensor, *, judged: Tensor) -> Edited:
     """Gives histories with other items in the chosen places: what a generator filled in, or random ones.
@@ -152,7 +159,7 @@ class RandomSubstitution:
         seqs = batch.history
         chosen = self.choice(seqs, rng)
         drawn = self.negatives.draw(batch.users[seqs.rows[chosen]], 1, rng)[:, 0]
-        return substituted(seqs, chosen, drawn, judged=self.choice.allowed(seqs))
+        return substituted(seqs, chosen, drawn, judged=self.choice.judged(seqs))
 
 
 class Insertion:
