@@ -123,6 +123,37 @@ def test_every_analysis_is_known_with_its_settings(file: Path) -> None:
             parse_settings(analysis(row.analysis["name"]).settings, settings, source=row.name)
 
 
+def test_a_row_that_pretrains_may_stop_only_a_patience_after_it() -> None:
+    found = set()
+    for _, row in rows():
+        record = row.config.record() if row.config else {"method": {}}
+        if record["method"].get("pretrain", 0):
+            training = record["training"]
+            assert training["not_before"] >= record["method"]["pretrain"] + training["patience"], row.name
+            found.add(row.name)
+    assert found == {"ICL-SR+pos.", "ICL-SR+neg."}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "ecl_sr/figure4").glob("*.toml")), ids=lambda file: str(file.stem))
+def test_encoder_and_generator_of_the_ablations_have_as_many_layers_in_all(file: Path) -> None:
+    layers = defaultdict(set)
+    for row in table(file).rows:
+        assert row.config is not None
+        method, encoder = row.config.method, row.config.record()["encoder"]
+        generates = method.detection > 0 or method.contrast_edited != "no"
+        layers[row.preset, generates].add(encoder["layers"] + method.generator_layers * generates)
+    # The authors' code has two layers in each.
+    assert layers == {("paper", True): {2}, ("paper", False): {2}, ("released", True): {4}, ("released", False): {2}}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "ecl_sr/table5").glob("*.toml")), ids=lambda file: str(file.stem))
+def test_the_mask_ratio_of_a_log_is_no_ratio_of_other_edits(file: Path) -> None:
+    for row in table(file).rows:
+        assert row.config is not None
+        masked = row.config.method.invasive == "masked_substitution"
+        assert row.config.method.ratio == (0.6 if masked and file.stem == "yelp" else 0.2), row.name
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "honest/main").glob("*.toml")), ids=lambda file: str(file.stem))
 def test_the_honest_rows_differ_in_their_contrast_alone(file: Path) -> None:
     shared: dict[str, Any] = {}

@@ -241,6 +241,13 @@ def test_a_perturbation_has_the_given_length_and_the_signs_of_the_vector() -> No
     assert float(rest.mean()) == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_default_noise_hardly_turns_a_vector_as_long_as_the_encoders() -> None:
+    one = method(settings(mild="perturbation"))
+    users = 5 * F.normalize(torch.randn(400, WIDTH, generator=rng()), dim=1)
+    mild = one.mildly(users, rng())
+    assert float(F.cosine_similarity(mild, users).min()) > 0.999
+
+
 def test_a_perturbation_passes_no_gradient_through_its_noise() -> None:
     one = method(settings(mild="perturbation"))
     users = torch.randn(3, WIDTH, generator=rng(), requires_grad=True)

@@ -63,7 +63,7 @@ class ECLSRConfig:
     mild: Mild = "dropout"
     """The mild augmentation: a second dropout mask, or a change of the user's vector."""
     noise: Weight = 0.1
-    """epsilon, length of the perturbation; the paper gives none, SimGCL has 0.1."""
+    """epsilon, length of the perturbation, not in the paper; SimGCL's 0.1 hardly turns vectors that are 2 to 9 long."""
     negative_view: Literal["first", "second"] = "first"
     """Whose other histories are negatives: the anchors' view (eq. 13), or the positives' (the code)."""
     same_user: bool = False
@@ -91,7 +91,7 @@ class ECLSRConfig:
     freeze_after: Annotated[int, Field(ge=0)] = 10
     """Epochs after which the generator is frozen; 0: never (the code)."""
     pretrain: Annotated[int, Field(ge=0)] = 0
-    """First epochs in which the generator alone is trained (ICL-SR+pos., ICL-SR+neg.)."""
+    """First epochs, which train the generator alone (ICL-SR+pos., ICL-SR+neg.); not_before must be later than they."""
     diluted: bool = False
     """whole: average L_Rec over max_length slots a history, as code does that counts padding (Sports, Yelp, ML-1M)."""
     generator_layers: Annotated[int, Field(ge=1)] = 1
