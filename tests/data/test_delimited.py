@@ -160,6 +160,17 @@ def test_a_header_that_is_not_utf8_is_an_error(write: Write) -> None:
         _open(write("a.csv", "user,item\n".encode("utf-16")))
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "inter"])
+def test_lines_that_end_in_carriage_returns_are_refused(write: Write, kind: Format) -> None:
+    text = "user,item\ra,b\rc,d\r" if kind == "csv" else "user\titem\ra\tb\rc\td\r"
+    with pytest.raises(ValueError, match=r"a\.log: the line ends are CR; convert them to LF"):
+        _open(write("a.log", text), kind)
+
+
+def test_a_carriage_return_in_a_quoted_column_name_is_part_of_it(write: Write) -> None:
+    assert _rows(_open(write("a.csv", 'user,item,"no\rte"\r\na,b,c\r\n'))) == [("a", "b")]
+
+
 def test_a_doubled_column_is_an_error(write: Write) -> None:
     with pytest.raises(ValueError, match=r"column 'item' occurs 2 times"):
         _open(write("a.csv", "user,item,item\na,b,c\n"))

@@ -67,3 +67,9 @@ def test_an_empty_file_is_an_error(write: Write, content: str) -> None:
 def test_a_table_under_this_name_is_refused(write: Write, first: str) -> None:
     with pytest.raises(ValueError, match=r"the first line does not read 'user item item \.\.\.'; say what .* format="):
         open_s3rec_text(write("a.txt", f"{first}\n1,2\n"))
+
+
+@pytest.mark.parametrize("content", ["u a b\rv c\r", "u a b\nv c\rw d\n"])
+def test_lines_that_end_in_carriage_returns_are_refused(write: Write, content: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.txt.*: the line ends are CR; convert them to LF"):
+        _rows(write("a.txt", content))

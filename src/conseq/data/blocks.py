@@ -16,6 +16,8 @@ import numpy.typing as npt
 BLOCK_BYTES = 1 << 22
 RECORD_BYTES = 1 << 26
 
+CR_ENDS = "the line ends are CR; convert them to LF, as with: tr '\\r' '\\n' < old > new"
+
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NEWLINE, _QUOTE = ord("\n"), ord('"')

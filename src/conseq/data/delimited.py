@@ -7,6 +7,7 @@ some columns are asked for, drops the end of long ones.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from conseq.data.batches import Batch, Source
-from conseq.data.blocks import BLOCK_BYTES, Block, blocks, opened, unquoted
+from conseq.data.blocks import BLOCK_BYTES, CR_ENDS, RECORD_BYTES, Block, blocks, opened, unquoted
 from conseq.data.columns import Columns, choose
 from conseq.data.reading import Format
 
@@ -55,15 +56,17 @@ def open_delimited(
         The source.
 
     Raises:
-        ValueError: if the file is empty, or its header is not UTF-8 or lacks a column.
+        ValueError: if the file is empty, its lines end in CR alone, or its header is not UTF-8 or lacks a column.
     """
     with opened(path) as file:
-        header = next(_lines(file.readline().removeprefix(b"\xef\xbb\xbf"), str(path)), "")
+        header = next(_lines(file.readline(RECORD_BYTES).removeprefix(b"\xef\xbb\xbf"), str(path)), "")
     if not header.strip():
         raise ValueError(f"{path}: the file is empty or starts with a blank line; its first line must name the columns")
     dialect = Dialect("\t", quotes=False)
     if kind == "csv":
         dialect = Dialect(next((one for one in ",;\t|" if one in header), ","), quotes=True)
+    if "\r" in (re.sub('"[^"]*"', "", header) if dialect.quotes else header):
+        raise ValueError(f"{path}: {CR_ENDS}")
     names = _fields(header, dialect)
     columns = choose(names, str(path), **choice)
     batches = _batches(path, dialect, names, columns, block_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from conseq.data.batches import Batch, Source
-from conseq.data.blocks import BLOCK_BYTES, Block, blocks, opened
+from conseq.data.blocks import BLOCK_BYTES, CR_ENDS, RECORD_BYTES, Block, blocks, opened
 
 
 def open_s3rec_text(path: Path, *, block_bytes: int = BLOCK_BYTES) -> Source:
@@ -25,12 +26,15 @@ def open_s3rec_text(path: Path, *, block_bytes: int = BLOCK_BYTES) -> Source:
         The source.
 
     Raises:
-        ValueError: if the first line is blank, or has tabs, commas or semicolons but no spaces: it is another format.
+        ValueError: if the first line is blank, or has tabs, commas or semicolons but no spaces: it is another format;
+            or if lines end in CR alone.
     """
     with opened(path) as file:
-        first = file.readline().removeprefix(b"\xef\xbb\xbf").strip()
+        first = file.readline(RECORD_BYTES).removeprefix(b"\xef\xbb\xbf").strip()
     if not first:
         raise ValueError(f"{path}: the file is empty or starts with a blank line; expected 'user item item ...'")
+    if b"\r" in first:
+        raise ValueError(f"{path}: {CR_ENDS}")
     if b" " not in first and any(mark in first for mark in (b"\t", b",", b";")):
         raise ValueError(
             f"{path}: the first line does not read 'user item item ...'; say what the file is with format=, "
@@ -46,7 +50,7 @@ def _batches(path: Path, block_bytes: int) -> Iterator[Batch]:
             problem = block.bad_utf8()
             if problem is not None:
                 raise ValueError(f"{path}, {problem}; convert the file to UTF-8")
-            fields = pl.Series(_single_spaced(block.data).decode().split("\n")[:-1]).str.split(" ")
+            fields = pl.Series(_single_spaced(block, str(path)).decode().split("\n")[:-1]).str.split(" ")
             lengths = fields.list.len().to_numpy().astype(np.int64)
             if lengths.min() < 2:
                 row = int(lengths.argmin())
@@ -65,10 +69,15 @@ def _place_of(block: Block, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) ->
     return place
 
 
-def _single_spaced(data: bytes) -> bytes:
+def _single_spaced(block: Block, source: str) -> bytes:
     """Gives the same lines with one space between fields and none around them."""
-    if b"\t" in data or b"\r" in data:
-        data = data.translate(bytes.maketrans(b"\t\r", b"  "))
+    data = block.data
+    if b"\r" in data:
+        bare = re.search(rb"\r(?![\r \t]*\n)", data)
+        if bare is not None:
+            raise ValueError(f"{source}, line {block.line_of(bare.start())}: {CR_ENDS}")
+        data = data.replace(b"\r", b" ")
+    data = data.replace(b"\t", b" ")
     while b"  " in data:
         data = data.replace(b"  ", b" ")
     return data.replace(b" \n", b"\n").replace(b"\n ", b"\n").removeprefix(b" ")
