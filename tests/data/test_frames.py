@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,29 @@ def test_integers_of_any_pandas_type_become_their_digits(dtype: str | type) -> N
 
 
 def test_text_and_integers_in_one_pandas_column_are_ids() -> None:
-    frame = pd.DataFrame({"user": pd.Series(["a", 1], dtype=object), "item": ["a", "b"]})
-    assert _rows(open_pandas(frame, GUESS)) == [("a", "a"), ("1", "b")]
+    frame = pd.DataFrame({"user": pd.Series(["a", 1, np.int64(2)], dtype=object), "item": ["a", "b", "c"]})
+    assert _rows(open_pandas(frame, GUESS)) == [("a", "a"), ("1", "b"), ("2", "c")]
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize(
+    ("one", "kind"),
+    [
+        (7.0, "float"),
+        ([1], "list"),
+        (True, "bool"),
+        (pd.Timestamp("2014-07-23"), "Timestamp"),
+        (b"x", "bytes"),
+        (Decimal(3), "Decimal"),
+    ],
+)
+def test_a_pandas_id_that_is_neither_text_nor_an_integer_is_refused_with_its_row(
+    one: object, kind: str, rows: int
+) -> None:
+    frame = pd.DataFrame({"user": ["a", "b"], "item": pd.Series(["x", one], dtype=object)})
+    message = rf"the table, row 1 \(counted from 0\): 'item' is .* of type {kind}; ids must be text or integers"
+    with pytest.raises(ValueError, match=message):
+        _rows(open_pandas(frame, GUESS, rows=rows))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+import numpy as np
 import polars as pl
 
 from conseq.data.batches import Batch, Source, text_ids
@@ -83,9 +84,15 @@ def open_pandas(frame: Any, choice: dict[str, str | None], *, rows: int = ROWS) 
         The source.
     """
     columns = choose([str(name) for name in frame.columns], TABLE, **choice)
+    of_ids = (columns.user.name, columns.item.name)
     by_name = {str(name): frame[name] for name in frame.columns if str(name) in columns.names}
     slices = (
-        pl.DataFrame({name: _from_pandas(by_name[name].iloc[start : start + rows], name) for name in columns.names})
+        pl.DataFrame(
+            {
+                name: _from_pandas(by_name[name].iloc[start : start + rows], name, first=start, ids=name in of_ids)
+                for name in columns.names
+            }
+        )
         for start in range(0, len(frame), rows)
     )
     return Source(TABLE, "table", columns, _batches(slices, columns, TABLE))
@@ -153,17 +160,31 @@ def _check_parquet(file: BinaryIO, source: str) -> None:
         raise ValueError(f"{source}: {problem}; write or get it again")
 
 
-def _from_pandas(column: Any, name: str) -> pl.Series:
-    """Gives a pandas column without pandas' or pyarrow's help: whole numbers, dates or Python values."""
+def _from_pandas(column: Any, name: str, *, first: int, ids: bool) -> pl.Series:
+    """Gives a pandas column without pandas' or pyarrow's help: whole numbers, dates or Python values.
+
+    Its first row is row ``first`` of the table; values that are no ``ids`` are refused among those that may be.
+    """
     if getattr(column.dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     array = column.to_numpy()
     if array.dtype.kind in "iufM":
         return pl.Series(name, array)
     values = [None if _absent(one) else one for one in column.tolist()]
-    if all(one is None or (isinstance(one, str | int) and not isinstance(one, bool)) for one in values):
+    wrong = next((row for row, one in enumerate(values) if not _is_id(one)), None)
+    if wrong is None:
         return pl.Series(name, [one if one is None else str(one) for one in values], dtype=pl.String)
+    if ids and array.dtype.kind == "O":
+        raise ValueError(
+            f"{TABLE}, {_place_from(first)(wrong)}: {name!r} is {values[wrong]!r:.60} of type "
+            f"{type(values[wrong]).__name__}; ids must be text or integers: convert the column"
+        )
     return pl.Series(name, values, strict=False)
+
+
+def _is_id(one: object) -> bool:
+    """True for text and integers, and for what is missing: that is told apart later."""
+    return one is None or (isinstance(one, str | int | np.integer) and not isinstance(one, bool))
 
 
 def _absent(one: object) -> bool:
