@@ -83,12 +83,59 @@ def test_an_empty_file_is_an_error(write: Write, content: str) -> None:
         ('{"user": ["a"], "item": "b"}', r"'user' is \[\"a\"\]; ids"),
         ('{"user": {"id": 3}, "item": "b"}', "'user' is {.*}; ids"),
         ('{"user": "a", "item": 1.5}', "'item' is 1.5; ids"),
+        ('{"user": "a", "item": 1.0}', "'item' is 1.0; ids"),
+        ('{"user": 1e3, "item": "b"}', "'user' is 1000.0; ids"),
+        ('{"item": -12E+2 ,"user": "a"}', "'item' is -1200.0; ids"),
+        ('{"user": "a", "item"\t:\t1e25}', r"'item' is 1e\+25; ids"),
+        ('{"user": "a", "item": 12345678901234567890.5}', r"'item' is 1.2.*e\+19; ids"),
+        (r'{"user": "\ud800", "item": "b"}', r"'user' is \"\\ud800\", which holds half of a surrogate pair"),
+        (r'{"user": "a", "item": "x \" \uDC01y"}', "'item' is .*half of a surrogate pair"),
     ],
 )
 def test_a_bad_line_is_named(write: Write, bad: str, message: str, block_bytes: int) -> None:
     path = write("a.jsonl", '{"user": "x", "item": "y"}\n\n' + bad + '\n{"user": "x", "item": "z"}\n')
     with pytest.raises(ValueError, match=rf"a\.jsonl, line 3: {message}"):
         _rows(_open(path, block_bytes=block_bytes))
+
+
+def test_a_number_with_an_exponent_is_refused_also_where_the_key_is_escaped(write: Write) -> None:
+    path = write("a.jsonl", '{"us\u00e9r": "a", "item": "b"}\n{"us\\u00e9r": 1e3, "item": "b"}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: 'usér' is 1000\.0; ids"):
+        _rows(open_json_lines(path, {"user": "us\u00e9r", "item": None, "time": None}))
+
+
+def test_a_pair_of_surrogates_is_a_character(write: Write) -> None:
+    path = write("a.jsonl", r'{"user": "\ud83d\ude00", "item": "\u0000", "x": "\ud800"}')
+    assert _rows(_open(path)) == [("\U0001f600", "\0")]
+
+
+def test_numbers_of_other_keys_may_be_written_in_any_way(write: Write) -> None:
+    path = write("a.jsonl", '{"user": 1000, "item": "1e3", "rating": 1e3, "time": 1.5e3}\n')
+    ((user, item, time),) = _rows(_open(path))
+    assert (user, item, float(time or "")) == ("1000", "1e3", 1500.0)
+
+
+@pytest.mark.parametrize("block_bytes", [8, 1000])
+@pytest.mark.parametrize("key", ["timestamp", "unixReviewTime", "event time"])
+def test_a_time_that_the_first_object_lacks_is_refused_with_its_line(write: Write, key: str, block_bytes: int) -> None:
+    path = write("a.jsonl", '{"user": "a", "item": "b"}\n\n{"user": "c", "' + key + '": 3, "item": "d"}\n')
+    with pytest.raises(ValueError, match=rf"a\.jsonl, line 3: '{key}' looks like the time.* or say time='-'"):
+        _rows(_open(path, block_bytes=block_bytes))
+
+
+def test_times_may_come_late_where_the_order_of_the_file_is_taken(write: Write) -> None:
+    path = write("a.jsonl", '{"user": "a", "item": "b"}\n{"user": "c", "item": "d", "time": 3}\n')
+    assert _rows(open_json_lines(path, {"user": None, "item": None, "time": "-"})) == [("a", "b"), ("c", "d")]
+
+
+def test_a_time_inside_a_value_is_not_the_time_of_the_interaction(write: Write) -> None:
+    path = write("a.jsonl", r'{"user": "a", "item": "b", "x": {"time": 3}, "y": "\"time\":"}' + "\n")
+    assert _rows(_open(path)) == [("a", "b")]
+
+
+def test_lines_that_end_in_carriage_returns_are_refused(write: Write) -> None:
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: the line ends are CR; convert them to LF"):
+        _open(write("a.jsonl", '{"user": "a", "item": "b"}\r{"user": "a", "item": "b"}\r'))
 
 
 def test_an_id_that_looks_like_json_is_text(write: Write) -> None:

@@ -82,6 +82,11 @@ def choose(names: Sequence[str], source: str, *, user: str | None, item: str | N
     return columns
 
 
+def looks_like_time(name: str) -> bool:
+    """Gives whether ``name`` is one of the usual names of a time column."""
+    return _plain(name) in TIME_NAMES
+
+
 def _column(names: Sequence[str], source: str, role: str, asked: str | None, usual: frozenset[str]) -> Column | None:
     """Gives the column of one role; None where the caller named none and none looks like it."""
     if asked is None:
