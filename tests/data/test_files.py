@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from conseq.data.files import atomic_path, atomic_write
+from conseq.data.files import append, atomic_path, atomic_write, naming, write_parquet
+
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def names(folder: Path) -> list[str]:
@@ -127,3 +133,55 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_name(tmp_path: Path) -
         second.write_text("2")
     assert (tmp_path / "a").read_text() == "1"  # the last to end
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_an_array_that_finds_the_disk_full_names_the_file_and_the_cause(
+    tmp_path: Path, full_disk: FullDisk, size: int
+) -> None:
+    def fill() -> None:
+        with (tmp_path / "a").open("wb") as file:
+            for _ in range(300):
+                append(file, np.zeros(size, np.int32))
+
+    with full_disk(1000), pytest.raises(OSError, match="File too large") as caught:
+        fill()
+    assert caught.value.filename == str(tmp_path / "a")
+    assert caught.value.errno == errno.EFBIG
+
+
+def test_arrays_of_any_shape_and_type_are_appended_as_their_bytes(tmp_path: Path) -> None:
+    records = np.array([(1, 2.0), (3, 4.0)], dtype=[("a", "<i4"), ("b", "<f8")])
+    arrays = [np.arange(6, dtype="<i2").reshape(2, 3).T, records, records[:0], np.zeros((0, 2), np.int32)]
+    with (tmp_path / "a").open("wb") as file:
+        for one in arrays:
+            append(file, one)
+    assert (tmp_path / "a").read_bytes() == b"".join(one.tobytes() for one in arrays)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_table_that_finds_the_disk_full_names_the_file_and_the_cause(
+    tmp_path: Path, full_disk: FullDisk, *, lazy: bool
+) -> None:
+    table = pl.DataFrame({"a": np.random.default_rng(0).random(9000)})
+    with full_disk(1000), pytest.raises(OSError, match=r"a\.parquet: cannot be written: .*too large"):
+        write_parquet(table.lazy() if lazy else table, tmp_path / "a.parquet")
+
+
+def test_only_an_error_of_the_system_without_a_path_gets_one() -> None:
+    def failing(error: OSError) -> OSError:
+        with pytest.raises(OSError, match=r".") as caught, naming("here"):
+            raise error
+        return caught.value
+
+    bare = failing(OSError(errno.EACCES, "denied"))
+    assert (type(bare), bare.errno, bare.filename) == (PermissionError, errno.EACCES, "here")
+    assert failing(OSError(errno.ENOENT, "missing", "there")).filename == "there"
+    assert failing(FileExistsError("our own words")).args == ("our own words",)
+
+
+def test_a_file_that_finds_the_disk_full_is_named(tmp_path: Path, full_disk: FullDisk) -> None:
+    with full_disk(10), pytest.raises(OSError, match="File too large") as caught:
+        atomic_write(tmp_path / "a", "something long")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert names(tmp_path) == []

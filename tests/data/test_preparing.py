@@ -5,6 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,14 @@ def test_a_file_is_recorded_by_name_size_and_hash(write: Callable[[str, str | by
         "offsets.npy",
         "user_ids.parquet",
     ]
+
+
+@pytest.mark.parametrize("limit", [200, 9000, 12_500])
+def test_a_full_disk_is_named_with_its_cause_and_leaves_nothing(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]], limit: int
+) -> None:
+    table = pl.DataFrame({"user": [row % 97 for row in range(3000)], "item": range(3000), "time": range(3000)})
+    with full_disk(limit), pytest.raises(OSError, match=r"[Ff]ile too large") as caught:
+        prepare(table, tmp_path / "log", Reading(k_core=1))
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

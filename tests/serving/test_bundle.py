@@ -133,8 +133,9 @@ def _full_disk(limit: int) -> Iterator[None]:
 @pytest.mark.parametrize("limit", [10, 1000])
 def test_a_full_disk_leaves_the_older_bundle_usable(tmp_path: Path, limit: int) -> None:
     older = _save(tmp_path / "b", seed=1)
-    with _full_disk(limit), pytest.raises(OSError, match=r"items\.json|weights|File too large"):
+    with _full_disk(limit), pytest.raises(OSError, match="File too large") as caught:
         _save(tmp_path / "b", seed=2)
+    assert str(tmp_path / "b") in str(caught.value)
     loaded = load_bundle(tmp_path / "b")
     assert all(torch.equal(a, b) for a, b in zip(_weights(loaded.encoder), _weights(older), strict=True))
     assert os.listdir(tmp_path) == ["b"]

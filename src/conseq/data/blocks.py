@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from conseq.data.files import naming
 
 BLOCK_BYTES = 1 << 22
 RECORD_BYTES = 1 << 26
@@ -64,18 +66,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         The open file.
 
     Raises:
-        OSError: if it cannot be opened.
+        OSError: if it cannot be opened or read.
         ValueError: if gzip data break off or are corrupt.
     """
-    with path.open("rb") as raw:
+    with naming(path), path.open("rb") as raw:
         packed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
-        if not packed:
-            yield raw
-            return
-        with gzip.GzipFile(fileobj=raw) as unpacked:
+        with gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as file:
             try:
-                yield cast("BinaryIO", unpacked)
+                yield cast("BinaryIO", file)
             except EOFError:
                 raise ValueError(f"{path}: the gzip data break off; the file is truncated, get it again") from None
             except (gzip.BadGzipFile, zlib.error) as error:

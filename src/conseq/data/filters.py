@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from conseq.data.files import append
 from conseq.data.ordering import by_user
 from conseq.data.store import Codes, Rows, RowStore
 
@@ -192,6 +193,6 @@ def _survivors(
             gone, staying = some[~stays], some[stays]
             for column in (0, 1):
                 count_into(counts[column], gone[:, column], sign=-1)
-            staying.tofile(file)
+            append(file, staying)
             left += len(staying)
     return left

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from conseq.data.files import naming
+
 
 @contextmanager
 def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
@@ -25,7 +27,7 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
 
     Raises:
         FileExistsError: if ``folder`` is a file, or a folder with content that may not be replaced.
-        OSError: if it cannot be written or the disk is full; the temporary folder is removed.
+        OSError: if it cannot be written or the disk is full, with a path; the temporary folder is removed.
     """
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
@@ -37,9 +39,10 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
     temporary = folder.with_name(f".{folder.name}.{token}.partial")
     temporary.mkdir()
     try:
-        yield temporary
-        _sync(temporary)
-        _swap(temporary, folder, folder.with_name(f".{folder.name}.{token}.replaced"))
+        with naming(folder):
+            yield temporary
+            _sync(temporary)
+            _swap(temporary, folder, folder.with_name(f".{folder.name}.{token}.replaced"))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

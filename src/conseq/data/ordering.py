@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conseq.data.batches import Times
+from conseq.data.files import append
 from conseq.data.store import Codes, Rows
 
 _FIELDS = ("users", "items", "times", "places")
@@ -108,7 +109,7 @@ def _deal(
             begin = 0
             for bucket in np.flatnonzero(counts).tolist():
                 file.seek(int(cursors[bucket]) * kind.itemsize)
-                records[begin : begin + counts[bucket]].tofile(file)
+                append(file, records[begin : begin + counts[bucket]])
                 begin += counts[bucket]
             cursors += counts
     return cast("np.dtype[np.void]", kind)

@@ -17,7 +17,7 @@ import polars as pl
 
 from conseq.data.archives import opened_member
 from conseq.data.blocks import blocks
-from conseq.data.files import atomic_path
+from conseq.data.files import atomic_path, write_parquet
 
 COLUMNS = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
 # More than this share of unreadable rows means another file than expected, not a few bad rows.
@@ -79,7 +79,7 @@ def write_interactions(parser: Parser, source: Path, path: Path) -> Parsed:
             left_out += rows.left_out
             if rows.table.height:
                 parts.append(Path(folder) / f"{len(parts):06}.parquet")
-                rows.table.write_parquet(parts[-1])
+                write_parquet(rows.table, parts[-1])
         if not parts:
             raise ValueError(f"{source} holds no readable interaction ({left_out} rows were not readable)")
         table = pl.scan_parquet(parts)
@@ -90,7 +90,7 @@ def write_interactions(parser: Parser, source: Path, path: Path) -> Parsed:
                 f"{source}: {left_out} of {parsed.rows + left_out} rows are not readable; is it the right file?"
             )
         with atomic_path(path) as temporary:
-            table.sink_parquet(temporary)
+            write_parquet(table, temporary)
     return parsed
 
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from conseq.data.batches import Times
+from conseq.data.files import append, write_parquet
 from conseq.data.folders import atomic_folder
 from conseq.data.log import InteractionLog
 from conseq.data.statistics import Tally
@@ -42,7 +43,7 @@ class ArrayFile:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._size = size
         self._hash = hashlib.sha256()
-        self._file: BinaryIO = path.open("wb")
+        self._file = path.open("wb")
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (size,)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
@@ -57,7 +58,7 @@ class ArrayFile:
     def append(self, values: npt.NDArray[Any]) -> None:
         """Writes the next ``values``."""
         data = np.ascontiguousarray(values, self._dtype)
-        self._file.write(data.data)
+        append(self._file, data)
         self._hash.update(data.data)
 
     def record(self) -> dict[str, object]:
@@ -121,7 +122,7 @@ def write_manifest(
     """
     vocabularies: dict[str, object] = {}
     for name, ids in zip(_VOCABULARIES, (user_ids, item_ids), strict=True):
-        ids.to_frame("id").write_parquet(folder / f"{name}.parquet")
+        write_parquet(ids.to_frame("id"), folder / f"{name}.parquet")
         vocabularies[name] = {"size": len(ids), "sha256": _hash_of_ids(ids)}
     content = {"arrays": arrays, "vocabularies": vocabularies}
     data_hash = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from conseq.data.batches import Source, Times, check_ids, seconds
+from conseq.data.files import append
 
 ROWS_IN_MEMORY = 1 << 20
 
@@ -131,7 +132,7 @@ def ingest(source: Source, folder: Path, *, rows_in_memory: int = ROWS_IN_MEMORY
 
     Raises:
         ValueError: if there are no interactions, an id is missing, or a time is missing, not finite or unreadable.
-        OSError: if the folder's disk is full.
+        OSError: if the folder's disk is full; the file is named.
     """
     users, items = IdCodes(), IdCodes()
     n_rows = 0
@@ -144,11 +145,11 @@ def ingest(source: Source, folder: Path, *, rows_in_memory: int = ROWS_IN_MEMORY
         for batch in source.batches:
             check_ids(batch.users, source.name, "user", batch.place)
             check_ids(batch.items, source.name, "item", batch.place)
-            users.encode(batch.users).tofile(user_file)
-            items.encode(batch.items).tofile(item_file)
+            append(user_file, users.encode(batch.users))
+            append(item_file, items.encode(batch.items))
             if batch.times is not None:
                 times = seconds(batch.times, source.name, batch.place)
-                times.tofile(time_file)
+                append(time_file, times)
                 parts.append((times.size, times.dtype))
             n_rows += len(batch.users)
     if not n_rows:
@@ -167,7 +168,7 @@ def _one_type(
     with (folder / "times.float").open("wb") as target:
         offset = 0
         for size, kind in parts:
-            np.fromfile(mixed, kind, size, offset=offset).astype(np.float64).tofile(target)
+            append(target, np.fromfile(mixed, kind, size, offset=offset).astype(np.float64))
             offset += size * 8
     (folder / "times.float").replace(mixed)
     return np.dtype(np.float64)

@@ -111,7 +111,7 @@ def save_bundle(
     Raises:
         ValueError: if the vocabulary or the counts do not fit the encoder, or the provenance is not JSON.
         FileExistsError: if ``folder`` is a file, or holds anything besides a bundle.
-        OSError: if it cannot be written; an older bundle stays as it was.
+        OSError: if it cannot be written, with the folder or the file; an older bundle stays as it was.
     """
     folder = Path(folder)
     if len(item_ids) != encoder.n_items or item_ids.start != 1:
@@ -123,7 +123,10 @@ def save_bundle(
     plain = _plain({"conseq": version("conseq"), **provenance})
     with atomic_folder(folder, replaceable=is_bundle) as new:
         (new / ITEMS).write_text(_items_json(item_ids, counts), encoding="utf-8")
-        _write_weights(encoder, new / WEIGHTS)
+        try:
+            _write_weights(encoder, new / WEIGHTS)
+        except SafetensorError as error:
+            raise OSError(f"{folder / WEIGHTS}: cannot be written: {error}") from None
         manifest = Manifest(
             format=FORMAT,
             version=VERSION,
@@ -297,10 +300,7 @@ def _read_items(path: Path, n_items: int) -> tuple[Vocabulary, npt.NDArray[np.in
 def _write_weights(encoder: Encoder, path: Path) -> None:
     # Copies, because safetensors refuses tensors that share memory (tied parameters do).
     state = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.state_dict().items()}
-    try:
-        safetensors.torch.save_file(state, path)
-    except SafetensorError as error:
-        raise OSError(f"{path.name}: the weights could not be written: {error}") from None
+    safetensors.torch.save_file(state, path)
 
 
 def _plain(provenance: Mapping[str, object]) -> dict[str, Any]:

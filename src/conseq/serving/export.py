@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import safetensors.numpy
 
-from conseq.data.files import atomic_path, atomic_write
+from conseq.data.files import atomic_path, atomic_write, write_parquet
 
 Format = Literal["npz", "parquet", "safetensors"]
 FORMATS: tuple[Format, ...] = ("npz", "parquet", "safetensors")
@@ -41,6 +41,7 @@ def export_vectors(
 
     Raises:
         ValueError: if the suffix tells nothing, or an id cannot be written in this form.
+        OSError: if the file cannot be written; what stood there stays.
     """
     path = Path(path)
     form = form or format_of(path)
@@ -81,7 +82,7 @@ def _write_parquet(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: P
         raise ValueError(f"{path}: id {error.object!r} is not valid Unicode; use another format") from None
     frame = pl.DataFrame([names, pl.Series("vector", vectors, dtype=shape)])
     with atomic_path(path) as temporary:
-        frame.write_parquet(temporary)
+        write_parquet(frame, temporary)
 
 
 def _write_npz(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path) -> None:
