@@ -31,7 +31,10 @@ class UniformNegatives:
         self.met = torch.bincount(owner, minlength=size)
         if int(self.met.max()) >= n_items:
             user = int(self.met.argmax())
-            raise ValueError(f"the user in row {user} has met all {n_items} items; there is no negative to draw")
+            raise ValueError(
+                f"the user in row {user} has met all {n_items} items, so there is no negative to draw; choose a loss "
+                "without negatives (loss = cross_entropy), or leave such users out of the log"
+            )
         self.begin = torch.cat([self.met.new_zeros(1), self.met.cumsum(0)])
         nth = torch.arange(keys.numel(), device=keys.device) - self.begin[owner]
         # An item's predecessors that the user has not met; constant or rising inside a user.
