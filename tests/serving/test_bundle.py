@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -269,6 +270,7 @@ def _edit(folder: Path, **changes: object) -> None:
         ({"encoder": {"name": "sasrec", "settings": {"width": 4}}}, "does not fit encoder 'sasrec'"),
         ({"encoder": {"name": "os:system", "settings": {}}}, "'os:system' is not a settings class"),
         ({"encoder": {"name": "no.such:Thing", "settings": {}}}, "'no.such:Thing' cannot be imported"),
+        ({"encoder": {"name": "sasrec", "settings": {"heads": 3}}}, r"manifest\.json: encoder 'sasrec' .* multiple of"),
         ({"files": {}}, r"says nothing about weights\.safetensors"),
     ],
 )
@@ -276,6 +278,29 @@ def test_a_manifest_that_is_wrong_says_where(tmp_path: Path, changes: dict[str, 
     _save(tmp_path)
     _edit(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"ids": ["a", "b"]', "not a JSON file"),
+        ('["a", "b"]', "expected an object with 'ids' and 'counts'"),
+        ('{"ids": ["a", "b", "c", "d", "e", "f"]}', "expected an object with 'ids' and 'counts'"),
+        ('{"ids": ["a", "b", "c", "d", "e", 6], "counts": null}', "'ids' is not a list of texts"),
+        ('{"ids": "abcdef", "counts": null}', "'ids' is not a list of texts"),
+        ('{"ids": ["a", "b", "c", "d", "e", "a"], "counts": null}', "id 'a' occurs twice"),
+        ('{"ids": ["a", "b", "c", "d", "e", "f"], "counts": [1]}', "'counts' is not a list of 6 whole numbers"),
+        ('{"ids": ["a", "b", "c", "d", "e", "f"], "counts": [1, 2, 3, 4, 5, 0.5]}', "'counts' is not a list of 6"),
+    ],
+)
+def test_a_list_of_items_that_is_wrong_says_where(tmp_path: Path, content: str, message: str) -> None:
+    _save(tmp_path)
+    (tmp_path / "items.json").write_text(content)
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    files["items.json"] = {"bytes": len(content), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+    _edit(tmp_path, files=files)
+    with pytest.raises(ValueError, match=rf"items\.json: {message}.*the bundle must be saved again"):
         load_bundle(tmp_path)
 
 

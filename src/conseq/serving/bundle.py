@@ -16,7 +16,7 @@ import glob
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -160,9 +160,12 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
     item_ids, counts = _read_items(folder / ITEMS, manifest.n_items)
     record, source = manifest.encoder, str(folder / MANIFEST)
     backbone = parse(settings_class(record.name, source=source), record.settings, source=f"{source}: encoder")
-    # The random initial weights are overwritten, so they must not move the caller's random stream.
-    with torch.random.fork_rng(devices=[]):
-        encoder = backbone(ItemTable(manifest.n_items, backbone.width))
+    try:
+        # The random initial weights are overwritten, so they must not move the caller's random stream.
+        with torch.random.fork_rng(devices=[]):
+            encoder = backbone(ItemTable(manifest.n_items, backbone.width))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{source}: encoder {record.name!r} cannot be made of its settings: {error}") from error
     try:
         encoder.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
@@ -289,12 +292,28 @@ def _items_json(item_ids: Vocabulary, counts: npt.ArrayLike | None) -> str:
 
 
 def _read_items(path: Path, n_items: int) -> tuple[Vocabulary, npt.NDArray[np.int64] | None]:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    ids: Sequence[str] = values["ids"]
+    again = "the bundle must be saved again"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file ({error}); {again}") from None
+    if not isinstance(values, dict) or not {"ids", "counts"} <= values.keys():
+        raise ValueError(f"{path}: expected an object with 'ids' and 'counts'; {again}")
+    ids, counts = values["ids"], values["counts"]
+    if not _all_of(str, ids):
+        raise ValueError(f"{path}: 'ids' is not a list of texts; {again}")
     if len(ids) != n_items:
         raise ValueError(f"{path}: {len(ids)} ids, but {MANIFEST} says {n_items} items")
-    counts = values["counts"]
-    return Vocabulary(ids, start=1), None if counts is None else np.asarray(counts, dtype=np.int64)
+    if counts is not None and not (_all_of(int, counts) and len(counts) == n_items):
+        raise ValueError(f"{path}: 'counts' is not a list of {n_items} whole numbers; {again}")
+    try:
+        return Vocabulary(ids, start=1), None if counts is None else np.asarray(counts, dtype=np.int64)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}; {again}") from None
+
+
+def _all_of(kind: type, values: object) -> bool:
+    return isinstance(values, list) and set(map(type, values)) <= {kind}
 
 
 def _write_weights(encoder: Encoder, path: Path) -> None:
