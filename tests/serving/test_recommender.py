@@ -6,12 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from torch import Tensor
 
-from conseq.data.log import InteractionLog
 from conseq.data.sequences import Sequences
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Encoder
@@ -236,63 +234,6 @@ def test_the_answer_as_plain_values_has_no_entry_for_what_is_not_there(line: Rec
         {"item_id": "e", "score": -2.0, "rank": 2},
     ]
     assert line.recommend([["a", "b", "c"]], k=3).to_dicts() == [one.to_dicts()]
-
-
-def _log() -> InteractionLog:
-    """Histories u: d a, v: stranger b, w: stranger."""
-    return InteractionLog(
-        items=np.array([1, 2, 3, 4, 3], dtype=np.int32),
-        offsets=np.array([0, 2, 4, 5], dtype=np.int64),
-        times=None,
-        user_ids=Vocabulary(["u", "v", "w"], start=0),
-        item_ids=Vocabulary(["d", "a", "stranger", "b"], start=1),
-        manifest={},
-    )
-
-
-def test_a_table_has_one_row_per_user_and_item(line: Recommender) -> None:
-    table = line.recommend_table(_log(), k=4, users=["v", "u"])
-    expected = pl.DataFrame(
-        {
-            "user_id": ["v"] * 4 + ["u"] * 3,
-            "item_id": ["d", "c", "a", "e", "c", "b", "e"],
-            "score": [8.0, 6.0, 2.0, -2.0, 7.5, 5.0, -2.5],
-            "rank": [1, 2, 3, 4, 1, 2, 3],
-        },
-        schema_overrides={"score": pl.Float32},
-    )
-    assert table.equals(expected)
-    assert table.schema == expected.schema
-
-
-def test_a_table_from_a_mapping_is_that_from_the_log(line: Recommender) -> None:
-    by_user = {"u": ["d", "a"], "v": ["stranger", "b"], "w": ["stranger"]}
-    from_log = line.recommend_table(_log(), k=2, on_empty="popular", exclude=["c"], candidates=["a", "b", "c"])
-    assert from_log.equals(
-        line.recommend_table(by_user, k=2, on_empty="popular", exclude=["c"], candidates=["a", "b", "c"])
-    )
-    assert from_log.filter(user_id="w")["item_id"].to_list() == ["b", "a"]
-
-
-def test_a_blank_user_has_no_rows_in_the_table(line: Recommender) -> None:
-    assert line.recommend_table(_log(), k=1, on_empty="blank")["user_id"].to_list() == ["u", "v"]
-    with pytest.raises(ValueError, match="history 2 has no known item"):
-        line.recommend_table(_log(), k=1)
-
-
-def test_a_table_of_nobody_is_empty_with_its_columns(line: Recommender) -> None:
-    table = line.recommend_table({}, k=1)
-    assert table.columns == ["user_id", "item_id", "score", "rank"]
-    assert table.is_empty()
-
-
-def test_a_table_names_unknown_users_and_items(line: Recommender) -> None:
-    with pytest.raises(KeyError, match="'nobody'"):
-        line.recommend_table(_log(), users=["nobody"])
-    with pytest.raises(KeyError, match="'stranger'"):
-        line.recommend_table(_log(), unknown="error")
-    with pytest.raises(TypeError, match="one list of items for all users"):
-        line.recommend_table(_log(), exclude=[["a"]])
 
 
 def test_similar_items_are_ordered_by_angle_not_length(mean_of: Build) -> None:

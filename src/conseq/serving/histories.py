@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, Literal, TypeGuard, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import torch
 from conseq.data.log import InteractionLog
 from conseq.data.sequences import Sequences, offsets_of
 from conseq.data.vocabulary import Vocabulary
+from conseq.serving.arguments import check_choice
 
 Unknown = Literal["drop", "error"]
 Block = tuple[Sequences, int]
@@ -27,11 +28,12 @@ ROWS_AT_ONCE = 4096
 NAMED_IN_ERRORS = 5
 
 
-def as_id(one: object) -> str:
+def as_id(one: object, *, what: str = "an item id") -> str:
     """Gives an outside id as the string that it is in the vocabulary.
 
     Args:
         one: A string, unchanged, or an integer, written in decimal.
+        what: What it is, for errors.
 
     Returns:
         The id.
@@ -43,7 +45,7 @@ def as_id(one: object) -> str:
         return str(one)
     if isinstance(one, (int, np.integer)) and not isinstance(one, bool):
         return str(int(one))
-    raise TypeError(f"an item id is a string or an integer; found {one!r} of type {type(one).__name__}")
+    raise TypeError(f"{what} is a string or an integer; found {one!r} of type {type(one).__name__}")
 
 
 def rows_of(given: Iterable[object], *, what: str) -> tuple[Iterator[Iterable[object]], bool]:
@@ -84,7 +86,10 @@ def encode(rows: Iterable[Iterable[object]], vocabulary: Vocabulary, *, unknown:
 
     Raises:
         KeyError: if ids are unknown and must not be; the message names them.
+        TypeError: if an id is neither a string nor an integer.
+        ValueError: if ``unknown`` is neither of the two.
     """
+    check_choice("unknown", unknown, get_args(Unknown))
     flat: list[int] = []
     lengths: list[int] = []
     strangers: list[str] = []
@@ -113,15 +118,19 @@ def encode_blocks(
         unknown: ``drop`` leaves unknown ids out; ``error`` refuses them.
         what: What the rows are, for errors.
 
-    Yields:
-        Blocks of at most ``ROWS_AT_ONCE`` rows.
+    Returns:
+        Blocks of at most ``ROWS_AT_ONCE`` rows, not yet read. Reading them raises the errors of :func:`encode`.
+
+    Raises:
+        ValueError: if ``unknown`` is neither of the two.
     """
-    while block := list(itertools.islice(rows, ROWS_AT_ONCE)):
-        yield encode(block, vocabulary, unknown=unknown, what=what)
+    check_choice("unknown", unknown, get_args(Unknown))
+    some = iter(lambda: list(itertools.islice(rows, ROWS_AT_ONCE)), [])
+    return (encode(block, vocabulary, unknown=unknown, what=what) for block in some)
 
 
 def histories_of(
-    by_user: Mapping[Any, Sequence[object]], users: Sequence[str] | None
+    by_user: Mapping[Any, Sequence[object]], users: Iterable[object] | None
 ) -> tuple[list[str], Iterator[Iterable[object]]]:
     """Gives the chosen users' ids and their histories.
 
@@ -134,13 +143,47 @@ def histories_of(
 
     Raises:
         KeyError: if a user is not among them.
+        TypeError: if ``by_user`` is no mapping, ``users`` no list, or a user's id neither a string nor an integer.
+        ValueError: if two users have the same id, once as a string and once as an integer.
     """
-    known = {as_id(user): history for user, history in by_user.items()}
-    chosen = list(known) if users is None else [as_id(user) for user in users]
+    if not isinstance(by_user, Mapping):
+        raise TypeError(
+            "histories: expected a log or a mapping from user ids to lists of item ids, found "
+            f"{_shown(by_user)}; histories without users go to recommend()"
+        )
+    keys: dict[str, object] = {}
+    for user in by_user:
+        other = keys.setdefault(as_id(user, what="a user id"), user)
+        if other is not user:
+            raise ValueError(
+                f"histories: {other!r} and {user!r} are the same user id {as_id(user)!r}; an integer stands for its "
+                "decimal string, so keep one of them"
+            )
+    chosen = list(keys) if users is None else chosen_users(users, keys)
+    return chosen, _checked_rows((by_user[keys[user]] for user in chosen), "histories")
+
+
+def chosen_users(users: Iterable[object], known: Mapping[str, object] | Vocabulary) -> list[str]:
+    """Gives the ids of the chosen users as strings.
+
+    Args:
+        users: The users to choose.
+        known: Those who have a history, by id.
+
+    Returns:
+        The ids, in the order asked for.
+
+    Raises:
+        KeyError: if a user is not among them.
+        TypeError: if ``users`` is no list of strings and integers.
+    """
+    if isinstance(users, (str, bytes)) or not isinstance(users, Iterable):
+        raise TypeError(f"users: expected a list of user ids, found {_shown(users)}")
+    chosen = [as_id(user, what="a user id") for user in users]
     missing = [user for user in chosen if user not in known]
     if missing:
         raise KeyError(f"users: {named(missing)} not among the {len(known)} users with a history")
-    return chosen, _checked_rows((known[user] for user in chosen), "histories")
+    return chosen
 
 
 def encode_log(
@@ -159,7 +202,9 @@ def encode_log(
 
     Raises:
         KeyError: if items are unknown and must not be; the message names them.
+        ValueError: if ``unknown`` is neither of the two.
     """
+    check_choice("unknown", unknown, get_args(Unknown))
     renumbered = torch.tensor([0, *(known.number(one) or 0 for one in log.item_ids.ids)], dtype=torch.int64)
     for start in range(0, len(users), ROWS_AT_ONCE):
         rows = users[start : start + ROWS_AT_ONCE]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from conseq.data.sequences import Sequences
 from conseq.encoders.encoder import Encoder, Scorer
+from conseq.serving.arguments import check_choice
 from conseq.serving.histories import Block
 from conseq.serving.topk import top_k
 
@@ -33,6 +34,9 @@ class Query:
         exclude: int64, item numbers to leave out for everybody.
         on_empty: What to do with a history of no items.
         batch_size: Histories encoded at once.
+
+    Raises:
+        ValueError: if ``on_empty`` is none of the known values.
     """
 
     k: int
@@ -41,6 +45,10 @@ class Query:
     exclude: Tensor
     on_empty: OnEmpty
     batch_size: int
+
+    def __post_init__(self) -> None:
+        """Refuses an ``on_empty`` that no branch of the ranking would know."""
+        check_choice("on_empty", self.on_empty, get_args(OnEmpty))
 
 
 class Ranker:
@@ -63,6 +71,7 @@ class Ranker:
         self.device = device_of(scorer)
         everything = torch.arange(1, scorer.n_items + 1)
         self.numbers = (everything if query.candidates is None else query.candidates).to(self.device)
+        self.width = min(query.k, self.numbers.numel())
         self.column_of = torch.full((scorer.n_items + 1,), -1, device=self.device)
         self.column_of[self.numbers] = torch.arange(self.numbers.numel(), device=self.device)
         self.counts = None if counts is None else counts.to(self.device)[self.numbers - 1]
@@ -81,14 +90,14 @@ class Ranker:
             first: The row of the first history in the whole request, for errors.
 
         Returns:
-            int64 ``[B, k]`` item numbers, best first, 0 where there are no more; float32 ``[B, k]`` scores,
-            -inf where there are no more. Both on the CPU.
+            int64 ``[B, min(k, C)]`` item numbers of the ``C`` candidates, best first, 0 where there are no more;
+            float32 scores of the same shape, -inf where there are no more. Both on the CPU.
 
         Raises:
             ValueError: if a history is empty and may not be, or scores are not numbers.
         """
-        numbers = torch.zeros(len(histories), self.query.k, dtype=torch.int64)
-        scores = torch.full((len(histories), self.query.k), -torch.inf)
+        numbers = torch.zeros(len(histories), self.width, dtype=torch.int64)
+        scores = torch.full((len(histories), self.width), -torch.inf)
         empty = (histories.lengths == 0).nonzero().flatten()
         self._refuse_empty(empty, first)
         # Histories of like length are encoded together: an encoder that pads inside then pads little.
@@ -105,7 +114,7 @@ class Ranker:
                 part = torch.arange(start, start + len(block), device=self.device)
                 best = self._best(block, [one.select(part) for one in hidden])
                 at = rows[start : start + len(block)]
-                numbers[at, : best[0].shape[1]], scores[at, : best[1].shape[1]] = (one.cpu() for one in best)
+                numbers[at], scores[at] = (one.cpu() for one in best)
                 start += len(block)
         return numbers, scores
 
@@ -116,7 +125,7 @@ class Ranker:
             columns = self.column_of[seqs.ids]
             known = columns >= 0
             scores[seqs.rows[known], columns[known]] = -torch.inf
-        values, columns = top_k(scores, min(self.query.k, scores.shape[1]))
+        values, columns = top_k(scores, self.width)
         if bool(values.isnan().any()):
             raise ValueError("the model's scores are not numbers; its weights are damaged or training diverged")
         return torch.where(values == -torch.inf, 0, self.numbers[columns]), values
@@ -159,8 +168,9 @@ class Answer:
     """The best items for each of ``B`` histories.
 
     Attributes:
-        numbers: int64 ``[B, k]``, item numbers, best first; 0 where there are no more.
-        scores: float32 ``[B, k]``; -inf where there are no more.
+        numbers: int64 ``[B, n]`` with ``n`` the smaller of ``k`` and the candidates: item numbers, best first; 0
+            where there are no more.
+        scores: float32 ``[B, n]``; -inf where there are no more.
         dropped: Unknown items left out of the histories.
         empty: int64, the rows without a known item.
     """
@@ -185,8 +195,8 @@ def answer(ranker: Ranker, blocks: Iterator[Block], exclude: Iterator[Block] | N
     Raises:
         ValueError: if there are more or fewer lists of items to leave out than histories.
     """
-    numbers = [torch.zeros(0, ranker.query.k, dtype=torch.int64)]
-    scores = [torch.zeros(0, ranker.query.k)]
+    numbers = [torch.zeros(0, ranker.width, dtype=torch.int64)]
+    scores = [torch.zeros(0, ranker.width)]
     empty = [torch.zeros(0, dtype=torch.int64)]
     first = dropped = 0
     for block, own in zip_longest(blocks, () if exclude is None else exclude):

@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from conseq.data.log import InteractionLog
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Encoder, Scorer
+from conseq.serving.arguments import number_of_items, whole
 from conseq.serving.bundle import load_bundle
 from conseq.serving.histories import (
     Block,
     Unknown,
     as_id,
+    chosen_users,
     encode,
     encode_blocks,
     encode_log,
@@ -162,7 +164,7 @@ class Recommender:
             batch_size=batch_size,
         )
         answer = self._answer(encode_blocks(rows, self.item_ids, unknown=unknown, what="histories"), for_each, query)
-        return self._recommendations(answer, one=one)
+        return self._recommendations(answer, query.k, one=one)
 
     @torch.inference_mode()
     def recommend_table(
@@ -170,7 +172,7 @@ class Recommender:
         histories: InteractionLog | Mapping[Any, Sequence[object]],
         k: int = 10,
         *,
-        users: Sequence[str] | None = None,
+        users: Iterable[object] | None = None,
         exclude_seen: bool = True,
         candidates: Iterable[object] | None = None,
         exclude: Iterable[object] | None = None,
@@ -182,7 +184,7 @@ class Recommender:
         Args:
             histories: A log, or the history of each user by user id.
             k: Items to recommend, at least 1.
-            users: User ids to answer for; all where None.
+            users: Ids of the users to answer for, strings or integers; all where None.
             exclude_seen: Never recommend what is in the history.
             candidates: Only these items are recommended.
             exclude: Items never recommended, one list for all users.
@@ -211,7 +213,7 @@ class Recommender:
             batch_size=ENCODED_AT_ONCE,
         )
         if isinstance(histories, InteractionLog):
-            chosen = histories.user_ids.ids if users is None else list(users)
+            chosen = histories.user_ids.ids if users is None else chosen_users(users, histories.user_ids)
             rows = histories.user_ids.encode(chosen)
             blocks = encode_log(histories, rows, self.item_ids, unknown=unknown)
         else:
@@ -250,19 +252,20 @@ class Recommender:
         wanted = [as_id(item) for item in ([items] if one else items)]
         numbers = torch.from_numpy(self.item_ids.encode(wanted))
         encoder, device = self._encoder(), device_of(self.scorer)
-        _check_k(k)
-        found = torch.zeros(len(wanted), k, dtype=torch.int64)
-        cosines = torch.full((len(wanted), k), -torch.inf)
+        k = number_of_items(k, self.scorer.n_items)
+        width = min(k, self.scorer.n_items)
+        found = torch.zeros(len(wanted), width, dtype=torch.int64)
+        cosines = torch.full((len(wanted), width), -torch.inf)
         table = F.normalize(encoder.items.candidates.float(), dim=1)
         for rows in parts(torch.arange(len(wanted)), max(1, SIMILAR_CELLS // self.scorer.n_items)):
             at = (numbers[rows] - 1).to(device)
             block = table[at] @ table.T
             block[torch.arange(len(at), device=device), at] = -torch.inf
-            values, columns = top_k(block, min(k, self.scorer.n_items))
-            cosines[rows, : values.shape[1]] = values.cpu()
-            found[rows, : values.shape[1]] = torch.where(values == -torch.inf, 0, columns + 1).cpu()
+            values, columns = top_k(block, width)
+            cosines[rows] = values.cpu()
+            found[rows] = torch.where(values == -torch.inf, 0, columns + 1).cpu()
         answer = Answer(found, cosines, 0, torch.zeros(0, dtype=torch.int64))
-        return self._recommendations(answer, one=one)
+        return self._recommendations(answer, k, one=one)
 
     def item_vectors(self) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Gives all item ids and their vectors, float32 ``[V, D]``, for an index of the user's own.
@@ -323,9 +326,7 @@ class Recommender:
         on_empty: OnEmpty,
         batch_size: int,
     ) -> Query:
-        _check_k(k)
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        k, batch_size = number_of_items(k, self.scorer.n_items), whole("batch_size", batch_size)
         numbers = None
         if candidates is not None:
             rows, one = rows_of(candidates, what="candidates")
@@ -355,13 +356,10 @@ class Recommender:
     def _answer(self, blocks: Iterator[Block], exclude: Iterator[Block] | None, query: Query) -> Answer:
         return answer(Ranker(self.scorer, query, self.counts), blocks, exclude)
 
-    def _recommendations(self, found: Answer, *, one: bool) -> Recommendations:
-        ids, scores = self._names[found.numbers.numpy()], found.scores.numpy()
+    def _recommendations(self, found: Answer, k: int, *, one: bool) -> Recommendations:
+        padding = (0, k - found.numbers.shape[1])
+        ids = self._names[F.pad(found.numbers, padding).numpy()]
+        scores = F.pad(found.scores, padding, value=-torch.inf).numpy()
         if one:
             ids, scores = ids[0], scores[0]
         return Recommendations(ids, scores, found.dropped, found.empty.numpy())
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k is {k}; at least 1 item must be asked for")
