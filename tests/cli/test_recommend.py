@@ -101,3 +101,9 @@ def test_an_empty_history_is_an_error(bundle: Path) -> None:
 def test_an_unknown_item_is_an_error_on_request(bundle: Path) -> None:
     with pytest.raises(KeyError, match="'zzz'"):
         recommend.run([str(bundle), "--history", "a zzz", "--unknown", "error"])
+
+
+@pytest.mark.parametrize("given", ["", "[]", " "])
+def test_no_candidates_are_an_error_and_not_all_items(bundle: Path, given: str) -> None:
+    with pytest.raises(ValueError, match="candidates: none of them is a known item"):
+        recommend.run([str(bundle), "--history", "a", "--candidates", given])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -154,6 +156,43 @@ def test_a_bad_line_of_json_is_named_with_its_file(tmp_path: Path, line: str) ->
     (tmp_path / "h.jsonl").write_text(f'["a"]\n{line}\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"h\.jsonl, line 2: "):
         list(read_histories(tmp_path / "h.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["h.txt", "h.jsonl", "h.txt.gz", "h.jsonl.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path: Path, name: str) -> None:
+    data = b"\xef\xbb\xbf" + (b'["a", "b"]\r\n["c"]\r\n' if ".jsonl" in name else b"a b\r\nc\r\n")
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert list(read_histories(tmp_path / name)) == [["a", "b"], ["c"]]
+    if ".jsonl" not in name:
+        assert ids_from(f"@{tmp_path / name}") == ["a b", "c"]
+
+
+@pytest.mark.parametrize("name", ["h.txt", "h.jsonl", "h.txt.gz"])
+def test_a_line_that_is_not_utf8_is_named_with_its_file(tmp_path: Path, name: str) -> None:
+    data = (b'["a"]\n' if name == "h.jsonl" else b"a\n") * 5000 + b'["\xe9"]\n'
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(ValueError, match=rf"{name}, line 5001: byte 0xe9 is not UTF-8; convert the file"):
+        list(read_histories(tmp_path / name))
+    with pytest.raises(ValueError, match=rf"{name}, line 5001: byte 0xe9 is not UTF-8; convert the file"):
+        ids_from(f"@{tmp_path / name}")
+
+
+def test_histories_may_come_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"a b\nc\n",))
+    writer.start()
+    assert list(read_histories(tmp_path / "pipe")) == [["a", "b"], ["c"]]
+    writer.join()
+
+
+def test_what_is_called_gzip_and_is_not_whole_gzip_data_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fake.txt.gz").write_bytes(b"a b\n")
+    (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"a b\n" * 1000)[:-9])
+    for name, problem in (("fake", "this is not gzip data"), ("cut", "the gzip data break off")):
+        with pytest.raises(ValueError, match=rf"{name}\.txt\.gz: .*{problem}"):
+            list(read_histories(tmp_path / f"{name}.txt.gz"))
+        with pytest.raises(ValueError, match=rf"{name}\.txt\.gz: .*{problem}"):
+            ids_from(f"@{tmp_path / f'{name}.txt.gz'}")
 
 
 def test_a_json_array_on_the_command_line_keeps_its_ids() -> None:

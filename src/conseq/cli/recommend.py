@@ -28,8 +28,8 @@ class Options:
     """Items to recommend."""
     exclude: str = ""
     """Items never recommended: ids separated by spaces, a JSON array, or @FILE with one id per line."""
-    candidates: str = ""
-    """Recommend only these, given in the same way."""
+    candidates: str | None = None
+    """Recommend only these, given in the same way; all items where not given."""
     include_seen: bool = False
     """Also recommend what is in the history."""
     unknown: Literal["drop", "error"] = "drop"
@@ -60,7 +60,7 @@ def run(argv: list[str]) -> int:
         histories,
         options.k,
         exclude_seen=not options.include_seen,
-        candidates=ids_from(options.candidates) if options.candidates else None,
+        candidates=None if options.candidates is None else ids_from(options.candidates),
         exclude=ids_from(options.exclude),
         unknown=options.unknown,
         on_empty=options.on_empty,

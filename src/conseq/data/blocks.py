@@ -70,8 +70,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         ValueError: if gzip data break off or are corrupt.
     """
     with naming(path), path.open("rb") as raw:
-        packed = raw.read(len(_GZIP)) == _GZIP
-        raw.seek(0)
+        # A look ahead, because a pipe cannot be read again.
+        packed = raw.peek(len(_GZIP)).startswith(_GZIP)
         with gzip.GzipFile(fileobj=raw) if packed else nullcontext(raw) as file:
             try:
                 yield cast("BinaryIO", file)

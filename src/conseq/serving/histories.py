@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import json
 import re
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from conseq.data.blocks import opened
 from conseq.data.log import InteractionLog
 from conseq.data.sequences import Sequences, offsets_of
 from conseq.data.vocabulary import Vocabulary
@@ -223,7 +225,7 @@ def read_histories(path: Path) -> Iterator[list[str]]:
     """Gives the histories in a text file, one per line, oldest item first.
 
     A line of a ``.jsonl`` file is a JSON array of ids; in any other file ids are separated by white space.
-    A name that ends in ``.gz`` is unpacked. A blank line is an empty history.
+    A file that is gzip is unpacked. A blank line is an empty history.
 
     Args:
         path: The file.
@@ -232,15 +234,16 @@ def read_histories(path: Path) -> Iterator[list[str]]:
         The ids of each line.
 
     Raises:
-        ValueError: if a line of a ``.jsonl`` file is not an array of ids; file and line are named.
+        ValueError: if a line is not UTF-8, or one of a ``.jsonl`` file not an array of ids (file and line are named);
+            or if the name ends in ``.gz`` and the file is not whole gzip data.
+        OSError: if the file cannot be read.
     """
     plain = path.with_suffix("") if path.suffix == ".gz" else path
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if plain.suffix == ".jsonl":
-                yield history_from_json(line, source=f"{path}, line {number}") if line.strip() else []
-            else:
-                yield words(line)
+    for number, line in enumerate(_lines(path), 1):
+        if plain.suffix == ".jsonl":
+            yield history_from_json(line, source=f"{path}, line {number}") if line.strip() else []
+        else:
+            yield words(line)
 
 
 def ids_from(text: str) -> list[str]:
@@ -251,12 +254,34 @@ def ids_from(text: str) -> list[str]:
 
     Returns:
         The ids.
+
+    Raises:
+        ValueError: if an array is not one of ids, or a line of a file is not UTF-8; its line is named.
+        OSError: if the file cannot be read.
     """
     if text.startswith("@"):
-        return [line for line in Path(text[1:]).read_text(encoding="utf-8").split("\n") if line]
+        return [one for line in _lines(Path(text[1:])) if (one := line.removesuffix("\n"))]
     if text.lstrip().startswith("["):
         return history_from_json(text, source="item ids")
     return words(text)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Gives the lines of a text file, gzip or not, without a byte order mark; each but the last ends in a newline."""
+    with opened(path) as file:
+        if path.suffix == ".gz" and not isinstance(cast("object", file), gzip.GzipFile):
+            raise ValueError(f"{path}: the name says gzip, but this is not gzip data; rename the file or get it again")
+        # Bytes that are not UTF-8 become surrogates first, because the decoder of a stream cannot tell their line.
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape")
+        for number, line in enumerate(text, 1):
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                byte = ord(line[error.start]) - 0xDC00
+                raise ValueError(
+                    f"{path}, line {number}: byte 0x{byte:02x} is not UTF-8; convert the file to UTF-8"
+                ) from None
+            yield line
 
 
 def words(text: str) -> list[str]:
