@@ -44,7 +44,7 @@ def test_far_more_items_than_there_are_are_refused_before_memory_is_asked_for(li
     ("options", "message"),
     [
         ({"unknown": "raise"}, "unknown is 'raise'; known values: 'drop', 'error'"),
-        ({"unknown": "eror"}, r"unknown is 'eror'; did you mean 'error'\? known values"),
+        ({"unknown": "errors"}, r"unknown is 'errors'; did you mean 'error'\? known values"),
         ({"unknown": True}, "unknown is True; known values"),
         ({"on_empty": "popul"}, r"on_empty is 'popul'; did you mean 'popular'\? known values: 'error', 'popular', 'b"),
         ({"on_empty": None}, "on_empty is None; known values"),

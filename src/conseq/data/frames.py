@@ -31,7 +31,11 @@ def open_frame(frame: pl.DataFrame | pl.LazyFrame, choice: dict[str, str | None]
         rows: Rows to hold in memory at once.
 
     Returns:
-        The source.
+        The source. Reading it raises ValueError where a lazy table cannot be computed, or an id is neither text nor
+        an integer.
+
+    Raises:
+        ValueError: if the table lacks a column.
     """
     if isinstance(frame, pl.DataFrame):
         columns = choose(frame.columns, TABLE, **choice)
@@ -81,7 +85,10 @@ def open_pandas(frame: Any, choice: dict[str, str | None], *, rows: int = ROWS) 
         rows: Rows to hold in memory at once.
 
     Returns:
-        The source.
+        The source. Reading it raises ValueError where an id is neither text nor an integer.
+
+    Raises:
+        ValueError: if the table lacks a column.
     """
     columns = choose([str(name) for name in frame.columns], TABLE, **choice)
     of_ids = (columns.user.name, columns.item.name)

@@ -111,6 +111,12 @@ def import_bundle(
 
     Returns:
         The report of the import.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileExistsError: if ``out`` is a file, or holds anything besides a bundle.
+        ValueError: as in :func:`import_weights`.
+        OSError: if the bundle cannot be written; an older one stays as it was.
     """
     imported = import_weights(file, layout=layout, item_ids=log.item_ids, heads=heads)
     with Path(file).open("rb") as content:

@@ -193,7 +193,8 @@ def answer(ranker: Ranker, blocks: Iterator[Block], exclude: Iterator[Block] | N
         The answer, on the CPU.
 
     Raises:
-        ValueError: if there are more or fewer lists of items to leave out than histories.
+        ValueError: if there are more or fewer lists of items to leave out than histories, or as in
+            :meth:`Ranker.rank`.
     """
     numbers = [torch.zeros(0, ranker.width, dtype=torch.int64)]
     scores = [torch.zeros(0, ranker.width)]

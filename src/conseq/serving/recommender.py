@@ -111,6 +111,11 @@ class Recommender:
 
         Returns:
             The recommender.
+
+        Raises:
+            FileNotFoundError: if there is no bundle, or one of its files is missing.
+            ValueError: if a file is damaged, of another format or a newer version, or the encoder is unknown; the
+                message names the file.
         """
         bundle = load_bundle(path, device)
         return cls(bundle.encoder, bundle.item_ids, counts=bundle.counts)
@@ -147,10 +152,12 @@ class Recommender:
             Ids and scores, best first.
 
         Raises:
-            ValueError: if a history is empty and may not be, no candidate is known, or the model's scores are
-                not numbers.
+            ValueError: if a history is empty and may not be, no candidate is known, ``k`` or ``batch_size`` is less
+                than 1, ``k`` is beyond the catalogue and a million, ``unknown`` or ``on_empty`` is no known value,
+                lists to exclude are not one per history, what is popular is not known, or scores are not numbers.
             KeyError: if an item is unknown and may not be.
-            TypeError: if ids are neither strings nor integers.
+            TypeError: if ids are neither strings nor integers, ``k`` or ``batch_size`` is no integer, or what should
+                be a list is a string, a mapping or a set.
         """
         rows, one = rows_of(histories, what="histories")
         for_all, for_each = self._exclusions(exclude)
@@ -196,9 +203,9 @@ class Recommender:
             ``to_pandas()`` for a pandas frame.
 
         Raises:
-            ValueError: as in :meth:`recommend`.
+            ValueError: as in :meth:`recommend`, or if two users of a mapping have the same id, such as 1 and "1".
             KeyError: if a user is unknown, or an item is and may not be.
-            TypeError: if ids are neither strings nor integers, or ``exclude`` has a list per history.
+            TypeError: as in :meth:`recommend`; if ``histories`` has no users or ``exclude`` has a list per history.
         """
         for_all, for_each = self._exclusions(exclude)
         if for_each is not None:
@@ -247,6 +254,8 @@ class Recommender:
 
         Raises:
             KeyError: if an item is unknown.
+            TypeError: if an id is neither a string nor an integer, ``k`` is no integer, or the model has no vectors.
+            ValueError: if ``k`` is less than 1, or beyond the catalogue and a million.
         """
         one = isinstance(items, (str, int, np.integer))
         wanted = [as_id(item) for item in ([items] if one else items)]
@@ -271,6 +280,12 @@ class Recommender:
         """Gives all item ids and their vectors, float32 ``[V, D]``, for an index of the user's own.
 
         Scores are inner products of these with :meth:`user_vectors`.
+
+        Returns:
+            The ids and the vectors, a copy.
+
+        Raises:
+            TypeError: if the model has no vectors.
         """
         vectors = self._encoder().items.candidates.detach().float().cpu().numpy().copy()
         return list(self.item_ids.ids), vectors
@@ -287,7 +302,9 @@ class Recommender:
             The vectors.
 
         Raises:
-            ValueError: if a history has no known item.
+            ValueError: if a history has no known item, or ``unknown`` is no known value.
+            KeyError: if an item is unknown and may not be.
+            TypeError: if ids are neither strings nor integers, or the model has no vectors.
         """
         rows, one = rows_of(histories, what="histories")
         encoder, device = self._encoder(), device_of(self.scorer)
