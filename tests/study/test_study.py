@@ -32,13 +32,8 @@ from conseq.study.records import (
     stale,
     write_records,
 )
-from conseq.study.specification import Table, load_table
+from conseq.study.specification import Table
 from conseq.study.tables import answers_text, as_json, plan_text
-
-
-@pytest.fixture
-def table(experiments: Path) -> Table:
-    return load_table(experiments / "paper/table1/toy.toml")
 
 
 def jobs_of(table: Table, data: Path, tmp_path: Path, records: list[Record] | None = None, **more: Any) -> list[Job]:
@@ -85,6 +80,21 @@ def test_an_unfinished_run_has_no_record(table: Table, data: Path, tmp_path: Pat
         file.unlink()
     with pytest.raises(ValueError, match="holds no finished run"):
         record_of(job.folder, job.told)
+
+
+def test_a_run_whose_epochs_are_not_all_there_once_has_no_record(table: Table, data: Path, tmp_path: Path) -> None:
+    job = jobs_of(replace(table, rows=table.rows[:1]), data, tmp_path)[0]
+    train(job)
+    file = job.folder / "metrics.jsonl"
+    first, second = file.read_text().splitlines()
+    for lines, wrong in (
+        ([first, first, second], "line 2: expected epoch 2, found 1"),
+        ([second], "line 1: expected epoch 1, found 2"),
+        ([first, second[:9]], "line 2: not of an epoch"),
+    ):
+        file.write_text("".join(f"{line}\n" for line in lines))
+        with pytest.raises(ValueError, match=rf"metrics\.jsonl, {wrong}"):
+            record_of(job.folder, job.told)
 
 
 def test_a_record_takes_the_place_of_an_earlier_one_of_the_same_run(record: Record, tmp_path: Path) -> None:

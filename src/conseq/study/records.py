@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from conseq.data.files import atomic_write
-from conseq.evaluation.inequalities import violations
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import RunConfig, from_record
 from conseq.run.provenance import code_hash
+from conseq.study.checks import contradictions
 
 Record = dict[str, Any]
 History = Literal["exclude", "keep"]
@@ -64,14 +66,14 @@ def record_of(folder: Path | str, told: Told) -> Record:
         in ``metrics``.
 
     Raises:
-        ValueError: if the run is not finished.
+        ValueError: if the run is not finished, or its epochs are not all there; names file and line.
     """
     folder = Path(folder)
     written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     both = {one.protocol.history: one for one in _evaluations(folder)}
     if set(both) != {"exclude", "keep"}:
         raise ValueError(f"{folder} holds no finished run: found evaluations with history {sorted(both) or 'none'}")
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = _epochs(folder / "metrics.jsonl")
     config = from_record({name: written[name] for name in ("method", "encoder", "split", "training")}, source="")
     metric = config.training.metric
     own = both[told.history]
@@ -206,19 +208,22 @@ def declare_equal_code(root: Path, why: str, *, method: str | None = None) -> in
     if not why.strip():
         raise ValueError("say why: what changed, and what shows that results are the same")
     path = root / EQUAL_CODE
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    pairs = {
-        (record["code_hash"], code_hash(from_record(record["config"], source="a record")))
-        for record in read_records(root)
-        if method in (None, record["method"]) and record["code_hash"] != "mixed" and stale(record) == CODE_CHANGED
-    }
-    entries += [{"from": earlier, "to": later, "why": why} for earlier, later in sorted(pairs)]
-    atomic_write(path, json.dumps(entries, indent=1) + "\n")
+    with _alone(path):
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        pairs = {
+            (record["code_hash"], code_hash(from_record(record["config"], source="a record")))
+            for record in read_records(root)
+            if method in (None, record["method"]) and record["code_hash"] != "mixed" and stale(record) == CODE_CHANGED
+        }
+        entries += [{"from": earlier, "to": later, "why": why} for earlier, later in sorted(pairs)]
+        atomic_write(path, json.dumps(entries, indent=1) + "\n")
     return len(pairs)
 
 
 def write_records(path: Path | str, records: Iterable[Record]) -> Path:
     """Adds records to a file; one of the same experiment, seed and data takes the earlier one's place.
+
+    Processes that add to the same file wait for one another: none loses what another wrote.
 
     Args:
         path: ``results/<study>/<name>.jsonl``.
@@ -231,12 +236,12 @@ def write_records(path: Path | str, records: Iterable[Record]) -> Path:
         ValueError: if a record has no room for what is required, or metrics that cannot be.
     """
     path = Path(path)
-    kept = {identity(one): one for one in (_lines(path) if path.exists() else ())}
-    for record in records:
-        check(record, source=str(path))
-        kept[identity(record)] = {name: value for name, value in record.items() if name != "equal_code"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in kept.values()))
+    with _alone(path):
+        kept = {identity(one): one for one in (_lines(path) if path.exists() else ())}
+        for record in records:
+            check(record, source=str(path))
+            kept[identity(record)] = {name: value for name, value in record.items() if name != "equal_code"}
+        atomic_write(path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in kept.values()))
     return path
 
 
@@ -246,7 +251,7 @@ def identity(record: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def check(record: Mapping[str, Any], *, source: str) -> None:
-    """Refuses a record that lacks something or has metrics that cannot be.
+    """Refuses a record that lacks something, contradicts itself or has metrics that cannot be.
 
     Args:
         record: The record.
@@ -258,10 +263,8 @@ def check(record: Mapping[str, Any], *, source: str) -> None:
     missing = [name for name in REQUIRED if name not in record]
     if missing:
         raise ValueError(f"{source}: the record lacks {', '.join(missing)}")
-    ranked = record["split"] != "by_user"
-    for history, found in record["both"].items():
-        for violation in violations(found["metrics"]) if ranked else []:
-            raise ValueError(f"{source}: {record['method']}, history {history}: {violation}")
+    for wrong in contradictions(record):
+        raise ValueError(f"{source}: {wrong}")
 
 
 def stale(record: Mapping[str, Any], config: RunConfig | None = None) -> str:
@@ -293,6 +296,33 @@ def _reached(start: str, links: Mapping[str, set[str]]) -> list[str]:
         found |= later
         waiting |= later
     return sorted(found)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Lets one process at a time read and write a file; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The file itself is replaced when it is written, so a lock on it would hold nobody off. The one beside it stays:
+    # where it was removed, one process could wait for the old and another hold a new one.
+    with path.with_name(f".{path.stem}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _epochs(file: Path) -> list[dict[str, Any]]:
+    """Gives what a finished run wrote of its epochs; refuses lines that are not those of epochs 1, 2, …"""
+    lines = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}, line {number}: not of an epoch: {error}") from None
+        if lines[-1].get("epoch") != number:
+            raise ValueError(
+                f"{file}, line {number}: expected epoch {number}, found {lines[-1].get('epoch')}; two processes may "
+                "have written to the run's folder: train it again in a new one"
+            )
+    return lines
 
 
 def _lines(file: Path) -> Iterator[Record]:
