@@ -21,7 +21,7 @@ from conseq.study.answers import answers
 from conseq.study.comparison import compare_runs, load_runs
 from conseq.study.execution import execute
 from conseq.study.page import results_page
-from conseq.study.plan import Job, Logs, estimate, plan
+from conseq.study.plan import Job, Logs, plan
 from conseq.study.records import (
     REQUIRED,
     Record,
@@ -187,18 +187,6 @@ def test_a_stale_record_is_run_again_when_asked(table: Table, data: Path, tmp_pa
     (job.folder / "config.json").write_text(json.dumps(written))
     done = execute([job], tmp_path / "results", say=lambda line: None)
     assert [stale(one) for one in done.records] == [""]
-
-
-def test_an_estimate_is_of_the_most_similar_runs(record: Record, table: Table) -> None:
-    config = table.rows[0].config
-    assert config is not None
-    alike = {**record, "seconds": 10.0}
-    other = {**record, "seconds": 1000.0, "loss": "binary_cross_entropy"}
-    larger = {**record, "seconds": 90.0, "dataset": "big", "data": {**record["data"], "interactions": 10**6}}
-    interactions = record["data"]["interactions"]
-    assert estimate(config, [alike, other, larger], "toy", interactions) == 10.0
-    assert estimate(config, [larger], "toy", 5 * 10**5) == 45.0
-    assert estimate(config, [], "toy", interactions) is None
 
 
 def test_what_is_to_do_is_run_once_recorded_and_not_run_again(table: Table, data: Path, tmp_path: Path) -> None:

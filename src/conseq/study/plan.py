@@ -13,6 +13,7 @@ from conseq.run.config import RunConfig
 from conseq.run.runner import data_record
 from conseq.study.records import Record, Told, is_finished, stale
 from conseq.study.specification import Row, Table
+from conseq.training.config import TrainingConfig
 
 State = Literal["recorded", "stale", "finished", "begun", "to run", "no data"]
 
@@ -120,7 +121,8 @@ def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, 
         state = "begun" if (folder / "checkpoint.pt").exists() else "to run"
     seconds = None if state in {"to run", "begun", "stale"} else 0.0
     if seconds is None and facts is not None:
-        seconds = estimate(config, records, row.dataset, int(facts["interactions"]))
+        done = _epochs_done(folder) if state == "begun" else 0
+        seconds = estimate(config, records, row.dataset, int(facts["interactions"]), done=done)
     return Job(
         row=row, config=config, data=logs.path(row.dataset), folder=folder, state=state, record=record, seconds=seconds
     )
@@ -146,28 +148,48 @@ def find(records: Sequence[Record], config: RunConfig, dataset: str, data_hash: 
     return None
 
 
-def estimate(config: RunConfig, records: Sequence[Record], dataset: str, interactions: int) -> float | None:
-    """Gives how long a run may take: the median of what was recorded of the most similar runs.
+def estimate(
+    config: RunConfig, records: Sequence[Record], dataset: str, interactions: int, *, done: int = 0
+) -> float | None:
+    """Gives how long a run may take: the epochs that are left times the seconds of one, as the most similar runs had.
 
     Args:
         config: The experiment.
         records: The records.
         dataset: The log's name.
         interactions: Its size.
+        done: Epochs that the run has behind it.
 
     Returns:
         Seconds of wall time, on the machines of those records; of another log in proportion to the interactions.
         None where no run of the method is recorded.
     """
-    same = [one for one in records if one["method"] == config.method_name]
+    same = [one for one in records if one["method"] == config.method_name and one["epochs"]]
     loss = getattr(config.method, "loss", "")
-    training = config.training
     for key, value in (
-        ("instances", training.instances),
+        ("instances", config.training.instances),
         ("encoder", config.encoder_name),
         ("loss", loss),
         ("dataset", dataset),
     ):
         same = [one for one in same if one[key] == value] or same
-    times = [one["seconds"] * interactions / one["data"]["interactions"] for one in same]
-    return float(statistics.median(times)) if times else None
+    if not same:
+        return None
+    # An epoch passes once over the log, whatever the number of epochs; a total of seconds says nothing of it.
+    epoch = statistics.median(
+        one["seconds"] / one["epochs"] * interactions / one["data"]["interactions"] for one in same
+    )
+    return float(epoch * max(_last_epoch(config.training, same) - done, 1))
+
+
+def _last_epoch(training: TrainingConfig, same: Sequence[Record]) -> float:
+    """Gives the epoch at which training may end: the best one of similar runs and the patience, within the limits."""
+    if training.patience is None:
+        return training.epochs
+    best = statistics.median(float(one.get("best_epoch") or one["epochs"]) for one in same)
+    return min(max(best + training.patience * training.every, training.not_before, 1), training.epochs)
+
+
+def _epochs_done(folder: Path) -> int:
+    file = folder / "metrics.jsonl"
+    return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
