@@ -329,8 +329,9 @@ def test_the_page_of_results_shows_every_run_under_both_protocols_and_the_cells_
     for history in ("keep", "exclude"):
         assert f"{record['both'][history]['metrics']['HR@10']:.4f}" in page
     assert "| SASRec | paper | HR@10 | 0.5000 |" in page
-    assert "Not run yet: SASRec, binary (paper)" in page
-    assert "Cannot be run: BPR (not among the methods)." in page
+    assert "| SASRec, binary | paper | 0.5000 | not run |" in page
+    assert "| BPR |  | 0.1000 | not run: not among the methods |" in page
+    assert "Not run yet: SASRec, dropout = 0.0 (paper); SASRec, dropout = 0.2 (paper)." in page
     assert "(stale)" not in page
     assert "(stale)" in results_page([table], [{**record, "code_hash": "0" * 12}])
     assert "; stale: the code changed |" in results_page([table], [{**record, "code_hash": "0" * 12}])

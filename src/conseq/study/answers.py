@@ -6,13 +6,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from conseq.run.config import RunConfig
 from conseq.study import analysed
 from conseq.study.plan import find
-from conseq.study.records import Record, metrics_shown, stale
-from conseq.study.specification import Row, Table
+from conseq.study.records import Record, but_seed, metrics_shown, stale
+from conseq.study.specification import Row, Table, load_table
 
 Verdict = Literal["reached", "above", "below", "impossible in print", "not run", "closed", "no number in print"]
 
@@ -67,7 +67,12 @@ def answers(table: Table, records: Sequence[Record], *, seeds: int = 20) -> list
     Returns:
         The cells, in the table's order.
     """
-    return [answer for row in table.rows for answer in _of_row(row, records, seeds)]
+    recorded = [of_row(row, records, seeds=seeds) for row in table.rows]
+    beside = [record for pairs in recorded for _, record in pairs]
+    found: list[Answer] = []
+    for row, pairs in zip(table.rows, recorded, strict=True):
+        found += _of_row(row, pairs) if row.floor is None else _of_floor(row, table, records, beside)
+    return found
 
 
 def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tuple[RunConfig, Record]]:
@@ -79,28 +84,78 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tupl
         seeds: How many seeds are looked for.
 
     Returns:
-        Experiments and records.
+        Experiments and records. Where the row's experiment is not recorded, the newest earlier one of the row, which
+        is stale.
     """
-    of_method = [] if row.config is None else [one for one in records if one["method"] == row.config.method_name]
-    if not of_method:  # most rows are not run yet, and hashing their experiments takes time
+    if row.config is None:
         return []
-    found = ((config, find(of_method, config, row.dataset, None)) for config in row.seeded(seeds))
-    return [(config, record) for config, record in found if record is not None]
+    of_method = [one for one in records if one["method"] == row.config.method_name]
+    if of_method:  # most rows are not run yet, and hashing their experiments takes time
+        found = ((config, find(of_method, config, row.dataset, None)) for config in row.seeded(seeds))
+        pairs = [(config, record) for config, record in found if record is not None]
+        if pairs:
+            return pairs
+    return [(row.config, record) for record in _earlier(row, records)]
 
 
-def _of_row(row: Row, records: Sequence[Record], seeds: int) -> list[Answer]:
-    if row.floor is not None:
-        own = [
-            one for one in records if one["dataset"] == row.dataset and row.floor in one["both"][row.history]["floors"]
-        ]
-        found = [one["both"][row.history]["floors"][row.floor] for one in own[:1]]
-        return [_answer(row, metric, found, "", own[:1]) for metric in _metrics(row)]
-    pairs = [(config, one) for config, one in of_row(row, records, seeds=seeds) if _is_analysed(row, one)]
+def splits_of(table: Table) -> list[dict[str, Any]]:
+    """Gives the splits of a table's experiments as records tell them, each once."""
+    rows = table.rows
+    if all(row.config is None for row in rows):  # a part of a table does not say how the whole is judged
+        rows = load_table(table.path).rows
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        split = None if row.config is None else row.config.record()["split"]
+        if split is not None and split not in found:
+            found.append(split)
+    return found
+
+
+def _earlier(row: Row, records: Sequence[Record]) -> list[Record]:
+    """Gives what was recorded of a row before its experiment changed: all seeds of the newest that there is."""
+    keys = ("study", "row", "preset", "dataset")
+    asked = [row.study, row.name, str(row.preset), row.dataset]
+    own = [one for one in records if [one.get(key) for key in keys] == asked and _is_analysed(row, one)]
+    if not own:
+        return []
+    newest = own[-1]
+    settings = but_seed(newest["config"])
+    alike = [one for one in own if one["data_hash"] == newest["data_hash"] and but_seed(one["config"]) == settings]
+    return list({one["seed"]: one for one in alike}.values())
+
+
+def _of_row(row: Row, recorded: Sequence[tuple[RunConfig, Record]]) -> list[Answer]:
+    pairs = [(config, one) for config, one in recorded if _is_analysed(row, one)]
     own = [record for _, record in pairs]
     found = [_found(row, one) for one in own]
     why = next((reason for config, one in pairs if (reason := stale(one, config))), "")
     metrics = _metrics(row) or (_default_metrics(row, found) if row.config is not None else [])
     return [_answer(row, metric, found, why, own) for metric in metrics]
+
+
+def _of_floor(row: Row, table: Table, records: Sequence[Record], beside: Sequence[Record]) -> list[Answer]:
+    """Gives the cells of a floor, from the newest run on the log under the table's split.
+
+    Args:
+        row: The floor's row.
+        table: Its table.
+        records: All records.
+        beside: Records that answer other rows of the table: where they are of several versions of the log, the floor
+            is of theirs.
+    """
+    splits = splits_of(table)
+    own = [
+        one
+        for one in records
+        if one["dataset"] == row.dataset
+        and one["config"]["split"] in splits
+        and row.floor in one["both"][row.history]["floors"]
+    ]
+    of_log = {one["data_hash"] for one in beside}
+    own = [one for one in own if one["data_hash"] in of_log] or own
+    found = [one["both"][row.history]["floors"][row.floor] for one in own[-1:]]
+    metrics = _metrics(row) or _shown(found, several=any(one["name"] == "by_user" for one in splits))
+    return [_answer(row, metric, found, "", own[-1:]) for metric in metrics]
 
 
 def _metrics(row: Row) -> list[str]:
@@ -114,7 +169,10 @@ def _is_analysed(row: Row, record: Record) -> bool:
 def _default_metrics(row: Row, found: Sequence[Mapping[str, float]]) -> list[str]:
     if row.analysis is not None:
         return list(found[0]) if found else [row.analysis["name"]]
-    several = row.config is not None and row.config.split.name == "by_user"
+    return _shown(found, several=row.config is not None and row.config.split.name == "by_user")
+
+
+def _shown(found: Sequence[Mapping[str, float]], *, several: bool) -> list[str]:
     return [name for name in metrics_shown(several=several) if not found or name in found[0]]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from conseq.study.answers import Answer, answers
 from conseq.study.records import Record, but_seed, metrics_shown, stale
 from conseq.study.specification import Table
-from conseq.study.tables import cells, protocol, words
+from conseq.study.tables import cells, named, notes, protocol, words
 
 _HEAD = """# Results
 
@@ -36,9 +36,11 @@ def results_page(tables: Sequence[Table], records: Sequence[Record]) -> str:
     for dataset in sorted({one["dataset"] for one in records}):
         parts.append(_of_dataset(dataset, [one for one in records if one["dataset"] == dataset]))
     parts.append("## The papers' tables\n\nOnly tables with at least one run; the rest is in `experiments/`.\n")
-    answered = [(table, [one for one in answers(table, records) if one.n]) for table in tables]
-    parts.append(_verdicts([one for _, found in answered for one in found]))
-    parts += [_of_table(table, found) for table, found in answered if any(one.row.floor is None for one in found)]
+    answered = [(table, answers(table, records)) for table in tables]
+    parts.append(_verdicts([one for _, found in answered for one in found if one.n]))
+    parts += [
+        _of_table(table, found) for table, found in answered if any(one.row.floor is None and one.n for one in found)
+    ]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -106,16 +108,41 @@ def _of_table(table: Table, found: Sequence[Answer]) -> str:
         lines += [table.note, ""]
     head = ["row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"]
     lines += [_line(head), _line(["---"] * len(head))]
-    lines += [_line([one.row.name, one.row.preset or "", one.metric, *cells(one), words(one)]) for one in found]
-    answered = {(one.row.name, one.row.preset) for one in found}
-    missing = [row for row in table.rows if (row.name, row.preset) not in answered]
-    closed = [f"{row.name} ({row.closed})" for row in missing if row.closed is not None]
-    waiting = [row.name + (f" ({row.preset})" if row.preset else "") for row in missing if row.closed is None]
+    missing = []
+    for row in table.rows:
+        own = [one for one in found if one.row is row and one.n]
+        if not own:
+            missing.append(row)
+        for number, one in enumerate(own):
+            verdict = words(one, reasons=not number)
+            lines.append(_line([row.name, row.preset or "", one.metric, *cells(one), verdict]))
+    lines += _printed([one for one in found if one.row in missing and one.paper is not None])
+    silent = [row for row in missing if not row.cells]
+    closed = [f"{row.name} ({row.closed})" for row in silent if row.closed is not None]
+    waiting = [named(row) for row in silent if row.closed is None]
     if waiting:
         lines += ["", "Not run yet: " + "; ".join(waiting) + "."]
     if closed:
         lines += ["", "Cannot be run: " + "; ".join(closed) + "."]
+    if told := notes(table):
+        lines += ["", "Of single rows: " + "; ".join(told) + "."]
     return "\n".join([*lines, ""])
+
+
+def _printed(found: Sequence[Answer]) -> list[str]:
+    """Gives the printed numbers of rows without a run, a line for each row; one of several presets has one line."""
+    if not found:
+        return []
+    metrics = list(dict.fromkeys(one.metric for one in found))
+    head = ["printed", "preset", *metrics, "verdict"]
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for row in {id(one.row): one.row for one in found}.values():
+        own = {one.metric: one for one in found if one.row is row}
+        values = (cells(own[name])[0] if name in own else "" for name in metrics)
+        key = (row.name, *values, words(next(iter(own.values()))))
+        rows.setdefault(key, []).append(row.preset or "")
+    lines = [_line([name, ", ".join(presets), *rest]) for (name, *rest), presets in rows.items()]
+    return ["", _line(head), _line(["---"] * len(head)), *lines]
 
 
 def _line(values: Sequence[str]) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from conseq.evaluation.tables import as_text
-from conseq.study.answers import Answer, answers
+from conseq.study.answers import Answer, answers, splits_of
 from conseq.study.plan import Job
 from conseq.study.records import Record
-from conseq.study.specification import Table
+from conseq.study.specification import Row, Table
 
 _ORDER = ("recorded", "stale", "finished", "begun", "to run", "no data")
 
@@ -56,31 +57,56 @@ def answers_text(table: Table, records: Sequence[Record]) -> str:
         records: All records.
 
     Returns:
-        Text; the protocol is its first line.
+        Text: the protocol above the rows, what a reader should know of them below.
     """
-    grid = Grid(title=f"{table.paper}, {table.title}\n{protocol(table)}", title_justify="left")
+    grid = Grid(title=escape(f"{table.paper}, {table.title}\n{protocol(table)}"), title_justify="left")
     headings = ("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict")
     for heading in headings:
         grid.add_column(heading, justify="right" if heading in headings[3:7] else "left", overflow="fold")
+    found = answers(table, records)
     for row in table.rows:
-        if row.closed is not None:
-            grid.add_row(row.name, "", "", "", "", "", "", f"not run: {row.closed}")
-    shown = ""
-    for one in answers(table, records):
-        if one.row.closed is not None:
-            continue
-        name = one.row.name if one.row.name + str(one.row.preset) != shown else ""
-        preset = (one.row.preset or "") if name else ""
-        shown = one.row.name + str(one.row.preset)
-        if name and len(one.row.cells) > 1:
+        lines = _lines(row, [one for one in found if one.row is row])
+        if len(lines) > 1:
             grid.add_section()
-        grid.add_row(name, preset, one.metric, *cells(one), words(one))
-    return as_text(grid, width=180)
+        for line in lines:
+            grid.add_row(*map(escape, line))
+    below = [f"note: {table.note}"] if table.note else []
+    below += [f"note on {one}" for one in notes(table)]
+    return "\n".join([as_text(grid, width=180).rstrip("\n"), *below, ""])
+
+
+def _lines(row: Row, found: Sequence[Answer]) -> list[tuple[str, ...]]:
+    """Gives the lines of a row; its name and its reasons stand in the first."""
+    if not found:
+        return [(row.name, row.preset or "", "", "", "", "", "", f"not run: {row.closed}")] if row.closed else []
+    return [
+        (
+            *(("", "") if number else (row.name, row.preset or "")),
+            one.metric,
+            *cells(one),
+            words(one, reasons=not number),
+        )
+        for number, one in enumerate(found)
+    ]
+
+
+def notes(table: Table) -> list[str]:
+    """Gives what a reader should know of a table's rows: the rows and the note, each note once."""
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.note is not None:
+            found.setdefault(row.note, []).append(named(row))
+    return [f"{', '.join(names)}: {note}" for note, names in found.items()]
+
+
+def named(row: Row) -> str:
+    """Gives the name of a row with its preset."""
+    return f"{row.name} ({row.preset})" if row.preset else row.name
 
 
 def protocol(table: Table) -> str:
     """Gives the protocol under which a table's numbers stand."""
-    splits = {row.config.split.name for row in table.rows if row.config is not None} or {"leave_one_out"}
+    splits = {split["name"] for split in splits_of(table)} or {"leave_one_out"}
     kept = "kept among the candidates" if table.history == "keep" else "excluded from the candidates"
     return (
         f"{table.dataset}, test, {' / '.join(sorted(splits))}, whole catalogue, history {kept}, ties against the model"
@@ -108,9 +134,24 @@ def _digits(value: float) -> str:
     return ".4f" if abs(value) < 10 else ",.0f"
 
 
-def words(one: Answer) -> str:
-    """Gives the verdict, and why the number may be out of date."""
-    return f"{one.verdict}; stale: {one.stale}" if one.stale else one.verdict
+def words(one: Answer, *, reasons: bool = True) -> str:
+    """Gives the verdict, whether a printed number cannot be right, and why ours may be out of date.
+
+    Args:
+        one: The cell.
+        reasons: Whether it says why the row is not run and why its numbers cannot be right; the same for every cell.
+
+    Returns:
+        Text.
+    """
+    row = one.row
+    parts = [one.verdict if row.closed is None else "not run" + (f": {row.closed}" if reasons else "")]
+    if row.impossible is not None and one.paper is not None:
+        own = [] if one.verdict == "impossible in print" else parts
+        parts = [*own, "impossible in print" + (f": {row.impossible}" if reasons else "")]
+    if one.stale:
+        parts.append(f"stale: {one.stale}")
+    return "; ".join(parts)
 
 
 def as_json(tables: Sequence[Table], records: Sequence[Record]) -> dict[str, Any]:
@@ -131,10 +172,12 @@ def as_json(tables: Sequence[Table], records: Sequence[Record]) -> dict[str, Any
                 "row": one.row.name,
                 "preset": one.row.preset,
                 "difference": one.difference,
+                "impossible": one.row.impossible,
+                "note": one.row.note,
             }
             for one in answers(table, records)
         ]
-        head = {"study": table.study, "paper": table.paper, "title": table.title, "dataset": table.dataset}
+        head = {name: getattr(table, name) for name in ("study", "paper", "title", "dataset", "note")}
         closed = {row.name: row.closed for row in table.rows if row.closed is not None}
         found.append({**head, "history": table.history, "protocol": protocol(table), "cells": lines, "closed": closed})
     return {"tables": found}
