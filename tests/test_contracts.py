@@ -216,6 +216,15 @@ INSTANCES: list[tuple[str, str, Instances]] = [
 ]
 
 
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if row.needs_states])
+@pytest.mark.parametrize("backbone", [name for name in ENCODERS if name not in TOKEN_ENCODERS])
+def test_a_method_that_needs_states_refuses_an_encoder_that_has_none_or_reads_both_ways(
+    name: str, backbone: str
+) -> None:
+    with pytest.raises(ValueError, match="has no token states; use encoder 'sasrec' or 'gru4rec'"):
+        method(METHODS[name], backbone)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_history_is_encoded_alike_whatever_shares_its_batch(name: str) -> None:
     one = encoder(name)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
 
 from conseq.data.train_set import Batch, TrainSet
-from conseq.encoders.encoder import Backbone, Encoder
+from conseq.encoders.encoder import Backbone, Encoder, TokenEncoder
 from conseq.nn.items import ItemTable
 
 Terms: TypeAlias = dict[str, Tensor]
@@ -24,12 +24,18 @@ class Method(nn.Module, Generic[E]):
     A method is constructed as ``Method(config, train, backbone)``. State that must survive an epoch (centroids,
     importances) is a buffer, so that a checkpoint holds it.
 
+    A method declares what encoders it can train: ``Method[Encoder]`` all, ``Method[TokenEncoder]`` those whose states
+    see nothing of what comes after them. Any other encoder is refused.
+
     Args:
         train: What is trained on; kept for methods that compute signals from it.
         backbone: The encoder's settings.
 
     Attributes:
         encoder: What evaluation and serving use.
+
+    Raises:
+        ValueError: if the encoder is not of the class that the method is declared for.
     """
 
     encoder: E
@@ -38,6 +44,7 @@ class Method(nn.Module, Generic[E]):
         super().__init__()
         self.train_set = train
         self.encoder = backbone(ItemTable(train.n_items, backbone.width))
+        _check_encoder(self.encoder, type(self))
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the terms of the loss of a batch.
@@ -70,3 +77,32 @@ class Method(nn.Module, Generic[E]):
             epoch: From 1.
             rng: On the CPU.
         """
+
+
+def _check_encoder(encoder: Encoder, method: type[Method[Any]]) -> None:
+    needed, name = _declared(method), type(encoder).__name__
+    if isinstance(encoder, needed):
+        return
+    if needed is TokenEncoder:
+        # Some others have states as well, but of those that read both ways each has seen the item it is to predict.
+        raise ValueError(
+            f"{method.__name__} needs a state of each item that sees nothing after it, and {name} has no token states; "
+            "use encoder 'sasrec' or 'gru4rec', or one of your own that is a TokenEncoder"
+        )
+    raise ValueError(
+        f"{method.__name__} trains encoders of class {needed.__name__}, found {name}; choose another encoder"
+    )
+
+
+def _declared(method: type[Method[Any]]) -> type[Encoder]:
+    """Gives the class of the encoders that a method, or the nearest class above it, is declared for."""
+    for kind in method.__mro__:
+        for base in kind.__dict__.get("__orig_bases__", ()):
+            above = get_origin(base)
+            if not (isinstance(above, type) and issubclass(above, Method)):
+                continue
+            for argument in get_args(base):
+                found = argument.__bound__ if isinstance(argument, TypeVar) else argument
+                if isinstance(found, type) and issubclass(found, Encoder) and found is not Encoder:
+                    return found
+    return Encoder
