@@ -14,6 +14,7 @@ from conseq.data.sequences import Sequences
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.encoders.sasrec import SASRecConfig
+from conseq.evaluation.ranks import ScoreError, target_ranks
 from conseq.methods.method import Method, Terms
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.training import checkpoint
@@ -184,6 +185,28 @@ def test_a_non_finite_term_stops_the_run_and_is_named(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="'contrast' is nan in epoch 1"):
         Trainer(broken, settings(), by_loss, folder=tmp_path).fit()
     assert same(before, broken.state_dict())
+
+
+def test_scores_that_are_no_numbers_in_validation_tell_of_training_that_diverged() -> None:
+    targets = Sequences.from_lists([[1]])
+
+    def ranked(encoder: Encoder) -> dict[str, float]:
+        target_ranks(torch.full((1, 9), float("nan")), targets, ties="pessimistic")
+        raise AssertionError("such scores have no ranks")
+
+    with pytest.raises(
+        FloatingPointError, match=r"diverged in epoch 2: .*Lower the learning rate, or set clip"
+    ) as told:
+        Trainer(method(), settings(every=2), ranked).fit()
+    assert isinstance(told.value.__cause__, ScoreError)
+
+
+def test_another_mistake_in_validation_is_told_as_it_is() -> None:
+    def mistaken(encoder: Encoder) -> dict[str, float]:
+        raise ValueError("nobody to judge")
+
+    with pytest.raises(ValueError, match=r"^nobody to judge$"):
+        Trainer(method(), settings(), mistaken).fit()
 
 
 class TwoStage(Method[Encoder]):

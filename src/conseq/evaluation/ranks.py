@@ -39,6 +39,10 @@ class Protocol:
         return f"{self.split}-{self.slicing}-{self.history}-{self.ties}"
 
 
+class ScoreError(ValueError):
+    """Scores that give no ranks, because some are NaN or ``+inf``."""
+
+
 class Ranks(NamedTuple):
     """Places of targets in the catalogue.
 
@@ -202,7 +206,7 @@ def _check(scores: Tensor, targets: Sequences, excluded: Sequences | None) -> No
         bad = torch.isnan(scores) | (scores == torch.inf)
         if bool(bad.any()):
             row, column = (int(one) for one in torch.nonzero(bad)[0])
-            raise ValueError(
+            raise ScoreError(
                 f"{int(bad.sum())} scores are NaN or +inf (first: row {row}, item {column + 1}); "
                 "ranks need numbers, with -inf for items that must not be recommended"
             )

@@ -47,7 +47,7 @@ class TrainingConfig:
     """Validations without a better metric after which training stops; None: never."""
     not_before: Annotated[int, Field(ge=0)] = 0
     """First epoch at which it may stop, for methods whose loss changes on the way."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of the initial weights, the order of examples, views, negatives and dropout."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto: a GPU where there is one."""

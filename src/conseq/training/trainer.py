@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from conseq.data.train_set import TrainSet
 from conseq.encoders.encoder import Encoder
+from conseq.evaluation.ranks import ScoreError
 from conseq.methods.method import Method, Terms
 from conseq.objectives import next_item
 from conseq.training import checkpoint
@@ -101,7 +102,7 @@ class Trainer:
         """Trains until the last epoch or until validation stops improving; leaves the best weights in place.
 
         Raises:
-            FloatingPointError: if a term of the loss is not finite; names it.
+            FloatingPointError: if a term of the loss, which it names, or a score in validation is not finite.
             Stopped: if :attr:`interrupted` was set; the state is saved first.
         """
         while self.epoch <= self.config.epochs and not self.stopping.should_stop(self.epoch - 1):
@@ -189,8 +190,7 @@ class Trainer:
         record: dict[str, Any] = {"epoch": self.epoch, "terms": terms, "seconds": round(self.seconds, 3)}
         _check_finite(terms, self.epoch)
         if self.epoch % self.config.every == 0 or self.epoch == self.config.epochs:
-            with evaluating(self.method):
-                metrics = self.validate(self.method.encoder)
+            metrics = self._validated()
             value = metrics[self.config.metric]
             if self.stopping.update(self.epoch, value):
                 self.best = {name: one.detach().cpu().clone() for name, one in self.method.state_dict().items()}
@@ -200,6 +200,17 @@ class Trainer:
             self.watcher.epoch_done(record)
         self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
         self._save()
+
+    def _validated(self) -> dict[str, float]:
+        try:
+            with evaluating(self.method):
+                return self.validate(self.method.encoder)
+        except ScoreError as error:
+            # Where an epoch is one batch, no loss has been computed yet with the weights that are judged here.
+            raise FloatingPointError(
+                f"training diverged in epoch {self.epoch}: in validation, scores are NaN or infinite. Lower the "
+                "learning rate, or set clip"
+            ) from error
 
     def _pause(self, begun: float, last: bool) -> None:
         """Saves inside a long epoch, or where the run was asked to stop."""
