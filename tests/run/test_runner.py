@@ -90,6 +90,16 @@ def test_the_same_run_again_changes_nothing_and_another_one_is_refused(tmp_path:
         runner.run(config(), log(n_users=61), folder=tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", ""])
+def test_a_damaged_configuration_of_a_run_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(
+        ValueError, match=r"config\.json is damaged \(.*\); put back a copy of it, or remove the folder"
+    ):
+        runner.run(config(), log(), folder=tmp_path)
+    assert (tmp_path / "config.json").read_text() == content
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no run"):
@@ -123,9 +133,12 @@ def test_an_unknown_metric_is_refused_before_training() -> None:
         runner.run(config(metric="NDGC@5"), log())
 
 
-def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ValueError, match="device 'gpu0' cannot be used"):
-        runner.run(config(device="gpu0"), log())
+@pytest.mark.parametrize("device", ["gpu0", "mps", "meta", "xpu:0", ""])
+def test_an_unknown_device_is_refused(device: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"device '{device}' cannot be used; expected auto, cpu, cuda, or a GPU by its"
+    ):
+        runner.run(config(device=device), log())
 
 
 def test_a_judged_bundle_gives_the_numbers_of_its_run_even_when_the_log_numbers_items_otherwise(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What code made a run: the commit, and a hash of the modules that decide its result."""
+"""What made a run: the commit, a hash of the modules that decide its result, the machine and the versions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import tokenize
 from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from conseq.run.config import RunConfig, encoder_class, method_class
@@ -64,6 +65,12 @@ def machine() -> str:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {cores()} cores"
+
+
+def versions() -> dict[str, str]:
+    """Gives the versions of what computes a run."""
+    found = {name: metadata.version(name) for name in ("conseq", "torch", "numpy", "polars")}
+    return {**found, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def cores() -> int:

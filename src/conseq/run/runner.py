@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -19,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from conseq.data.files import atomic_write
 from conseq.data.log import InteractionLog
 from conseq.data.splits import HeldOut, Split
 from conseq.data.train_set import TrainSet
@@ -31,13 +28,15 @@ from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
 from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class
-from conseq.run.provenance import code_hash, commit, machine
+from conseq.run.folder import claimed
+from conseq.run.provenance import versions
 from conseq.serving.bundle import save_bundle
 from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
 from conseq.training.trainer import Stopped, Trainer, Watcher
 
 History = Literal["exclude", "keep"]
 Show = Literal["bar", "lines", "nothing"]
+DEVICES = ("cpu", "cuda")
 
 LEAVE_ONE_OUT_NOTE = (
     "note: leave-one-out lets training see what other users did after a judged user's target; "
@@ -93,37 +92,27 @@ def run(
 
     Raises:
         ValueError: if the folder holds another run, or the experiment does not fit the log.
-        FloatingPointError: if the loss is not finite.
+        BlockingIOError: if another process is at work in the folder.
+        FloatingPointError: if the loss, or a score in validation, is not finite.
         Stopped: after Ctrl-C, with the state saved.
     """
     parse_metric(config.training.metric)
     split = config.split.cut(log)
-    if split.name == "leave_one_out" and show != "nothing":
-        print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
     device = resolve_device(config.training.device)
     method = build(config, split, device, item_ids=log.item_ids)
-    if folder is not None:
-        _claim(folder, config, log)
-    watcher, bar = _watchers(config, folder, show=show, tensorboard=tensorboard)
-    trainer = Trainer(
-        method, config.training, lambda encoder: _validation(encoder, split, config), folder=folder, watcher=watcher
-    )
-    try:
-        with _finishing_the_step(trainer):
-            trainer.resume()
-            trainer.fit()
-    finally:
-        if bar is not None:
-            bar.close()
-    both: tuple[History, History] = ("exclude", "keep")
-    evaluations = {history: judge(method.encoder, split, history=history) for history in both}
-    outcome = Outcome(
-        config, method.encoder, split, trainer.stopping.best_epoch, trainer.epoch - 1, evaluations, folder
-    )
-    if folder is not None:
-        for evaluation in evaluations.values():
-            evaluation.save(folder)
-        save(outcome, log, folder / "bundle")
+    with nullcontext() if folder is None else claimed(folder, config, data_record(log)):
+        if split.name == "leave_one_out" and show != "nothing":
+            print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
+        trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
+        both: tuple[History, History] = ("exclude", "keep")
+        evaluations = {history: judge(method.encoder, split, history=history) for history in both}
+        outcome = Outcome(
+            config, method.encoder, split, trainer.stopping.best_epoch, trainer.epoch - 1, evaluations, folder
+        )
+        if folder is not None:
+            for evaluation in evaluations.values():
+                evaluation.save(folder)
+            save(outcome, log, folder / "bundle")
     return outcome
 
 
@@ -210,16 +199,19 @@ def resolve_device(name: str) -> torch.device:
     """Gives the device called ``name``; ``auto`` is a GPU where there is one.
 
     Args:
-        name: As torch names devices, or ``auto``.
+        name: ``cpu``, ``cuda``, ``cuda:1``, …, or ``auto``.
 
     Returns:
         The device.
 
     Raises:
-        ValueError: if there is no such device.
+        ValueError: if there is no such device, or training on it could not be resumed exactly.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in DEVICES:
+        # Elsewhere the state of the random generator is not in the checkpoint.
+        raise ValueError(f"device {name!r} cannot be used; expected auto, cpu, cuda, or a GPU by its number, as cuda:1")
     try:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
@@ -244,12 +236,6 @@ def digest(log: InteractionLog) -> str:
     return found.hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Gives the versions of what computes a run."""
-    found = {name: metadata.version(name) for name in ("conseq", "torch", "numpy", "polars")}
-    return {**found, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-
-
 def _validation(encoder: Encoder, split: Split, config: RunConfig) -> dict[str, float]:
     asked = parse_metric(config.training.metric)
     held = protocol(split, history=config.training.history, part="validation")
@@ -261,39 +247,22 @@ def _part(split: Split, part: Literal["validation", "test"]) -> HeldOut:
     return split.validation if part == "validation" else split.test
 
 
-def _claim(folder: Path, config: RunConfig, log: InteractionLog) -> None:
-    """Writes the run's configuration, or checks that the folder's is the same."""
-    path = folder / "config.json"
-    record = {**config.record(), "data": data_record(log)}
-    code = {"commit": commit(), "hash": code_hash(config), "machine": machine()}
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        made_by = {name: found.pop(name, None) for name in ("versions", "code")}
-        changed = sorted(_differences(found, json.loads(json.dumps(record))))
-        if changed:
-            raise ValueError(
-                f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"
-            )
-        codes = made_by["code"] or []
-        if codes and codes[-1]["hash"] != code["hash"]:
-            note = "note: the code that decides results changed since this run began; its record will say so"
-            print(note, file=sys.stderr)
-        if not codes or codes[-1] != code:
-            made_by["code"] = [*codes, code]
-            atomic_write(path, json.dumps({**record, **made_by}, indent=1) + "\n")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
-    atomic_write(path, json.dumps({**record, "versions": versions(), "code": [code]}, indent=1) + "\n")
-
-
-def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
-    """Gives the keys at which two JSON values differ."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in {**a, **b}:
-            yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
-    elif a != b:
-        yield path
+def _trained(
+    method: Method[Any], config: RunConfig, split: Split, folder: Path | None, *, show: Show, tensorboard: bool
+) -> Trainer:
+    """Gives the trainer at its end, with the weights of the best epoch in the method."""
+    watcher, bar = _watchers(config, folder, show=show, tensorboard=tensorboard)
+    trainer = Trainer(
+        method, config.training, lambda encoder: _validation(encoder, split, config), folder=folder, watcher=watcher
+    )
+    try:
+        with _finishing_the_step(trainer):
+            trainer.resume()
+            trainer.fit()
+    finally:
+        if bar is not None:
+            bar.close()
+    return trainer
 
 
 def _watchers(

@@ -1,0 +1,132 @@
+"""A run's folder: of one experiment on one log, and of one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from conseq.data.files import atomic_write
+from conseq.run.config import RunConfig
+from conseq.run.provenance import code_hash, commit, machine, versions
+
+if sys.platform != "win32":
+    import fcntl
+
+CONFIG, LOCK = "config.json", ".lock"
+_HOW = "put back a copy of it, or remove the folder and train again"
+
+
+@contextmanager
+def claimed(folder: Path, config: RunConfig, data: Mapping[str, Any]) -> Iterator[None]:
+    """Holds the folder for this process, with the run's configuration written, or found to be the same.
+
+    Args:
+        folder: The run's folder. It is created.
+        config: The experiment.
+        data: What identifies the log.
+
+    Yields:
+        Nothing; the folder is held until the block ends.
+
+    Raises:
+        ValueError: if the folder holds another run, something that is no run, or a damaged configuration.
+        BlockingIOError: if a process is at work in it.
+    """
+    if not (folder / CONFIG).exists() and folder.exists() and not all(map(_is_ours, folder.iterdir())):
+        raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
+    with locked(folder):
+        _write_or_compare(folder, {**config.record(), "data": data}, code_hash(config))
+        yield
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Where the system or the file system knows no such locks, nothing is held.
+
+    Args:
+        folder: It is created.
+
+    Yields:
+        Nothing; the folder is held until the block ends.
+
+    Raises:
+        BlockingIOError: if a process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # The file stays: were it removed, a process that has opened it already would lock what nobody else can find.
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        if not _lock(file.fileno()):
+            file.seek(0)
+            raise BlockingIOError(
+                f"{folder}: process {file.read().strip() or '(unknown)'} is at work in this folder; wait until it "
+                "ends, stop it, or choose another folder"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _lock(descriptor: int) -> bool:
+    """Gives False where another process has the lock."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # some network file systems have no locks, and a run there is better than none
+            return True
+    return True
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a process that was killed before it had written the configuration may have left the file."""
+    return path.name == LOCK or path.name.startswith(f".{CONFIG}.")
+
+
+def _write_or_compare(folder: Path, record: dict[str, Any], code: str) -> None:
+    path = folder / CONFIG
+    made_by = {"commit": commit(), "hash": code, "machine": machine()}
+    if not path.exists():
+        atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
+        return
+    found = _read(path)
+    earlier = {name: found.pop(name, None) for name in ("versions", "code")}
+    changed = sorted(_differences(found, json.loads(json.dumps(record))))
+    if changed:
+        raise ValueError(
+            f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"
+        )
+    codes = earlier["code"] or []
+    if codes and codes[-1]["hash"] != code:
+        note = "note: the code that decides results changed since this run began; its record will say so"
+        print(note, file=sys.stderr)
+    if not codes or codes[-1] != made_by:
+        earlier["code"] = [*codes, made_by]
+        atomic_write(path, json.dumps({**record, **earlier}, indent=1) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {_HOW}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (expected the settings of a run, found {type(found).__name__}); {_HOW}")
+    return found
+
+
+def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
+    """Gives the keys at which two JSON values differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+    elif a != b:
+        yield path

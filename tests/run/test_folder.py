@@ -1,0 +1,93 @@
+"""A run's folder is of one process at a time, and a killed process does not stand in the way of the next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conseq.data.synthetic import cycle_log
+from conseq.run import runner
+from conseq.run.config import RunConfig, from_record
+from conseq.run.folder import LOCK, locked
+from conseq.training.records import read_metrics
+
+fcntl = pytest.importorskip("fcntl")
+LOG = cycle_log(n_users=30, n_items=12, length=6)
+HOLDER = """
+import fcntl, os, sys, time
+with open(sys.argv[1], "a+") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    print(os.getpid(), file=file, flush=True)
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+def config() -> RunConfig:
+    encoder = {"width": 8, "layers": 1, "heads": 1, "max_length": 6}
+    return from_record({"encoder": encoder, "training": {"epochs": 2, "metric": "NDCG@5"}}, source="test")
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the folder until it is killed."""
+    command = [sys.executable, "-c", HOLDER, str(folder / LOCK)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "held\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def test_a_second_process_is_refused_and_a_killed_one_is_not_in_the_way(tmp_path: Path) -> None:
+    with another_process(tmp_path) as child:
+        with pytest.raises(BlockingIOError, match=f"process {child.pid} is at work in this folder; wait until it ends"):
+            runner.run(config(), LOG, folder=tmp_path)
+        assert [one.name for one in tmp_path.iterdir()] == [LOCK]
+        child.kill()
+        child.wait()
+    runner.run(config(), LOG, folder=tmp_path)
+    assert [one["epoch"] for one in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_finished_run_is_held_while_it_is_judged_again(tmp_path: Path) -> None:
+    runner.run(config(), LOG, folder=tmp_path)
+    with another_process(tmp_path), pytest.raises(BlockingIOError, match="is at work in this folder"):
+        runner.run(config(), LOG, folder=tmp_path)
+
+
+def test_a_folder_is_held_against_the_same_process_and_let_go_after_an_error(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(BlockingIOError), locked(tmp_path):
+        raise AssertionError("held twice")
+    with pytest.raises(KeyError), locked(tmp_path):
+        raise KeyError
+    with locked(tmp_path):
+        pass
+
+
+def test_what_a_process_left_that_was_killed_before_its_configuration_was_written_is_no_other_run(
+    tmp_path: Path,
+) -> None:
+    for name in (LOCK, ".config.json.0badcafe.partial"):
+        (tmp_path / name).touch()
+    runner.run(config(), LOG, folder=tmp_path)
+    assert (tmp_path / "bundle").is_dir()
+
+
+def test_where_a_file_system_has_no_locks_a_run_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with locked(tmp_path), locked(tmp_path):
+        assert (tmp_path / LOCK).exists()
