@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import conseq
@@ -84,6 +86,64 @@ def test_a_misspelt_setting_is_named() -> None:
         conseq.train("next_item", log, training={"epoch": 1})
     with pytest.raises(TypeError, match="expected a name, a mapping or a settings object"):
         conseq.train("next_item", log, encoder=3)
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "error", "message"),
+    [
+        (
+            None,
+            {},
+            TypeError,
+            "method: expected a name, a mapping or a settings object, found None; known: cl4srec, cos",
+        ),
+        (
+            "next_item",
+            {"show": "quiet"},
+            ValueError,
+            "show: expected one of 'bar', 'lines', 'nothing', found 'quiet'",
+        ),
+        ("next_item", {"encoder": conseq.SASRecConfig}, TypeError, r"encoder: .*; write SASRecConfig\(\.\.\.\)"),
+        (
+            "next_item",
+            {"training": {"seed": 2**64 - 1}},
+            ValueError,
+            "key 'seed': Input should be less than 4294967296",
+        ),
+        ("coserec", {"encoder": "bert4rec"}, ValueError, "BERT4Rec has no token states; use encoder 'sasrec' or"),
+        ("iclrec", {"encoder": "attentive"}, ValueError, "Attentive has no token states; use encoder 'sasrec' or"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    method: Any, more: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    log = cycle_log(n_users=30, n_items=12, length=6)
+    with pytest.raises(error, match=message):
+        conseq.train(method, log, run=tmp_path / "run", **{"show": "nothing", **more})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_path_or_a_table_in_the_place_of_a_log_is_answered_with_read(tmp_path: Path) -> None:
+    for path in ("events.csv", Path("events.csv")):
+        with pytest.raises(
+            TypeError, match=r"log: .*what conseq\.read gives, .*; write conseq\.read\('events\.csv'\)$"
+        ):
+            conseq.train("next_item", path)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"found DataFrame; conseq\.read reads files and tables"):
+        conseq.train("next_item", pl.DataFrame({"user": [1]}))  # type: ignore[arg-type]
+
+
+def test_a_misspelt_setting_of_an_object_is_named_too() -> None:
+    with pytest.raises(ValueError, match=r"^TrainingConfig: unknown key 'epoch'; did you mean 'epochs'\?$"):
+        conseq.TrainingConfig(epoch=3)  # type: ignore[call-arg]
+
+
+def test_settings_may_be_numbers_of_numpy() -> None:
+    log = cycle_log(n_users=30, n_items=12, length=6)
+    training = {"epochs": np.int64(1), "learning_rate": np.float32(0.5)}
+    assert (
+        conseq.train("next_item", log, encoder=ENCODER, training=training, show="nothing").config.training.epochs == 1
+    )
 
 
 def test_every_public_name_is_there() -> None:

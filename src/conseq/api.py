@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from conseq.config import to_json
 from conseq.data.log import InteractionLog
 from conseq.data.splits import Split
 from conseq.evaluation.result import Evaluation
+from conseq.methods import METHODS
 from conseq.run import runner
 from conseq.run.config import RunConfig, from_record, name_of, read_experiment
 from conseq.serving.recommender import Recommender
@@ -56,6 +58,9 @@ class Model(Recommender):
 
         Returns:
             The evaluation; ``.metrics`` holds ``HR@10``, ``NDCG@10``, ….
+
+        Raises:
+            ValueError: if an argument has a value that it cannot have, or the part holds nobody to judge.
         """
         return runner.judge(self.scorer, self.split, history=history, part=split)
 
@@ -64,6 +69,10 @@ class Model(Recommender):
 
         Args:
             folder: Where to write; an older bundle there is replaced.
+
+        Raises:
+            FileExistsError: if ``folder`` is a file, or holds anything besides a bundle.
+            OSError: if it cannot be written; an older bundle stays as it was.
         """
         runner.save(self._outcome, self._log, Path(folder))
 
@@ -82,7 +91,8 @@ def train(
     """Gives a model trained on ``log`` and judged on what was held out of it.
 
     Each of ``method``, ``encoder`` and ``split`` is a name (``"next_item"``), a mapping with a ``name`` and
-    settings (``{"name": "sasrec", "width": 128}``), or a settings object (``SASRecConfig(width=128)``).
+    settings (``{"name": "sasrec", "width": 128}``), or a settings object (``SASRecConfig(width=128)``). A method of
+    your own is a name or a mapping: its settings do not tell its class.
 
     Args:
         method: The method; also ``package.module:Class`` for one of your own.
@@ -98,15 +108,23 @@ def train(
         The model.
 
     Raises:
-        ValueError: on an unknown name or key, or settings that do not fit the log.
-        TypeError: if a setting is neither a name, a mapping nor a settings object.
+        ValueError: on an unknown name or key, settings that do not fit the log, or a folder that holds another run.
+        TypeError: if a setting is neither a name, a mapping nor a settings object, or the log is not one.
+        BlockingIOError: if another process is at work in the folder of the run.
+        FloatingPointError: if training diverges.
     """
+    if method is None:
+        raise TypeError(
+            f"method: expected a name, a mapping or a settings object, found None; known: {', '.join(METHODS)}"
+        )
+    if not isinstance(log, InteractionLog):
+        raise TypeError(_no_log(log))
     tables = {} if experiment is None else read_experiment(experiment)
     given = {"method": method, "encoder": encoder, "split": split, "training": training}
     for section, value in given.items():
         if value is None:
             continue
-        table = _table(value)
+        table = _table(section, value)
         same = table.get("name") in (None, tables.get(section, {}).get("name"))
         tables[section] = {**tables.get(section, {}), **table} if same else table
     config = from_record(tables, source="train()")
@@ -114,11 +132,21 @@ def train(
     return Model(outcome, log)
 
 
-def _table(value: Settings) -> dict[str, Any]:
+def _table(section: str, value: Settings) -> dict[str, Any]:
     """Gives what a caller wrote for a section as a table."""
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, Mapping):
         return dict(value)
-    name = name_of(value)
+    try:
+        name = name_of(value)
+    except TypeError as error:
+        raise TypeError(f"{section}: {error}") from None
     return to_json(value) if name is None else {"name": name, **to_json(value)}
+
+
+def _no_log(found: object) -> str:
+    """Gives what is said of something that was given in the place of a log."""
+    path = found if isinstance(found, str) else str(found) if isinstance(found, os.PathLike) else None
+    how = "conseq.read reads files and tables" if path is None else f"write conseq.read({path!r})"
+    return f"log: expected what conseq.read gives, found {type(found).__name__}; {how}"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
+import numpy as np
 import pydantic
 import pydantic.dataclasses
 
@@ -22,7 +24,8 @@ T = TypeVar("T")
 def settings(cls: type[T]) -> type[T]:
     """Gives ``cls`` as a frozen, keyword-only dataclass whose values are checked strictly.
 
-    Attribute docstrings become the help of the command line.
+    Attribute docstrings become the help of the command line. What does not fit is a ``ValueError`` that names the key,
+    as in :func:`parse`.
 
     Args:
         cls: A class with annotated attributes.
@@ -40,13 +43,13 @@ def settings(cls: type[T]) -> type[T]:
         "Callable[[type[T]], type[T]]",
         pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=options),
     )
-    return decorate(cls)
+    return _explained(decorate(cls))
 
 
 def parse(cls: type[T], values: Mapping[str, object], *, source: str) -> T:
     """Gives settings of type ``cls`` from plain values (of a TOML or JSON document).
 
-    Lists are accepted where a tuple is declared; nothing else is converted.
+    Lists are accepted where a tuple is declared, and NumPy's numbers for Python's; nothing else is converted.
 
     Args:
         cls: A class made with :func:`settings`.
@@ -60,11 +63,7 @@ def parse(cls: type[T], values: Mapping[str, object], *, source: str) -> T:
         ValueError: on an unknown key (with the nearest known one) or a value of the wrong type or range.
     """
     try:
-        document = json.dumps(values)
-    except TypeError as error:  # a date, which TOML has and no setting is
-        raise ValueError(f"{source}: {error}; a setting is a number, a string, a boolean, a list or a table") from None
-    try:
-        return pydantic.TypeAdapter(cls).validate_json(document, strict=True)
+        return pydantic.TypeAdapter(cls).validate_json(_document(values, source), strict=True)
     except pydantic.ValidationError as error:
         raise ValueError(f"{source}: {explain(error, cls)}") from None
 
@@ -86,9 +85,52 @@ def explain(error: pydantic.ValidationError, cls: type[object]) -> str:
             lines.append(f"unknown key {key!r}; {hint}")
         elif problem["type"] in {"missing", "missing_keyword_only_argument"}:
             lines.append(f"missing key {key!r}")
+        elif problem["type"] == "unexpected_positional_argument":
+            lines.append(f"found {problem['input']!r} without a key; write key=value")
         else:
             lines.append(f"key {key!r}: {problem['msg']}, found {problem['input']!r}")
     return "; ".join(lines)
+
+
+def _explained(cls: type[T]) -> type[T]:
+    """Gives ``cls``, which now says what :func:`parse` would say where it is made of values that do not fit."""
+    checked = cast("Callable[..., None]", cls.__init__)
+
+    @functools.wraps(checked)
+    def init(self: T, *values: object, **named: object) -> None:
+        try:
+            checked(self, *values, **{name: _plain(value) for name, value in named.items()})
+        except pydantic.ValidationError as error:
+            raise ValueError(f"{cls.__name__}: {explain(error, cls)}") from None
+
+    cls.__init__ = init  # type: ignore[assignment]
+    return cls
+
+
+def _document(values: Mapping[str, object], source: str) -> str:
+    try:
+        return json.dumps(values, default=_jsonable)
+    except TypeError:
+        pass
+    for key, value in values.items():
+        try:
+            json.dumps(value, default=_jsonable)
+        except TypeError as error:  # a date, which TOML has and no setting is
+            known = "a setting is a number, a string, a boolean, a list or a table"
+            raise ValueError(f"{source}: key {key!r}: {error}; {known}, found {value!r}") from None
+    raise ValueError(f"{source}: keys must be strings, found {list(values)!r}")
+
+
+def _jsonable(value: object) -> object:
+    plain = _plain(value)
+    if plain is value:
+        raise TypeError(f"Object of type {type(value).__name__} cannot be a setting")
+    return plain
+
+
+def _plain(value: object) -> object:
+    """Gives one of NumPy's numbers (which come of a grid of settings) as Python's; any other value as it is."""
+    return value.item() if isinstance(value, np.integer | np.floating | np.bool_) else value
 
 
 def _keys_at(cls: type[object], path: tuple[int | str, ...]) -> list[str]:

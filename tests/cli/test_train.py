@@ -151,7 +151,12 @@ def test_another_encoder_than_the_files_takes_nothing_from_the_files(
         ("epochs = 3\n", "one.toml: unknown section 'epochs'; known: method, encoder, split, training"),
         ("[training\n", "one.toml: not a readable experiment: Expected ']'"),
         ('[encoder]\nname = "gru4rec"\nblock = "kang"\n', "one.toml: encoder: unknown key 'block'"),
-        ("[training]\nseed = 2020-01-01\n", "one.toml: training: Object of type date"),
+        ("[training]\nseed = 2020-01-01\n", "one.toml: training: key 'seed': Object of type date cannot be a setting"),
+        (
+            'method = "cl4srec"\n',
+            "one.toml: section 'method' must be a table, found 'cl4srec'; write [method] and below",
+        ),
+        ("training = 3\n", "one.toml: section 'training' must be a table, found 3"),
     ],
 )
 def test_a_mistake_in_an_experiment_file_is_one_line_that_names_file_and_key(
@@ -165,6 +170,46 @@ def test_a_mistake_in_an_experiment_file_is_one_line_that_names_file_and_key(
     assert said.err.count("\n") == 1
     assert said.out == ""
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seed", "18446744073709551615", "key 'seed': Input should be less than 4294967296"),
+        ("--device", "mps", "device 'mps' cannot be used; expected auto, cpu, cuda, or a GPU by its number, as cuda:1"),
+        ("--device", "meta", "device 'meta' cannot be used; expected auto, cpu, cuda"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_before_anything_is_written_or_noted(
+    option: str, value: str, message: str, events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = train(events, "--run", tmp_path / "run", option, value)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    said = capsys.readouterr()
+    assert status == 2
+    assert message in " ".join(said.err.replace("│", " ").split())
+    assert "leave-one-out lets" not in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_experiment_that_is_a_list_is_refused(
+    events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "one.json"
+    file.write_text("[1, 2]")
+    assert train(events, "--experiment", file) == 2
+    assert "one.json: expected the tables method, encoder, split, training, found [1, 2]" in capsys.readouterr().err
+
+
+def test_a_training_that_diverges_in_one_batch_says_so(
+    events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(events, "--run", tmp_path / "run", *SMALL, "--batch-size", "4000", "--learning-rate", "1e30") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("conseq train: training diverged in epoch 1: in validation, scores are NaN or infinite")
+    assert said.endswith("Lower the learning rate, or set clip")
 
 
 def test_a_run_folder_is_of_one_experiment(events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

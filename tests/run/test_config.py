@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import pytest
 from conseq.config import settings
 from conseq.encoders.gru4rec import GRU4Rec, GRU4RecConfig
 from conseq.methods import METHODS
+from conseq.methods.method import Method
 from conseq.nn.items import ItemTable
-from conseq.run.config import from_record, method_class, name_of, read_experiment
+from conseq.run.config import from_record, method_class, name_of, one_of, read_experiment
 from conseq.run.splitting import SPLITS
 from conseq.training.config import TrainingConfig
 
@@ -111,6 +113,54 @@ def test_settings_objects_are_named_as_files_name_them() -> None:
     assert name_of(HereConfig()) == f"{HereConfig.__module__}:HereConfig"
     with pytest.raises(TypeError, match="expected a name, a mapping or a settings object, found 3"):
         name_of(3)
+
+
+def test_settings_of_a_method_of_ones_own_are_answered_with_what_to_write(own: str) -> None:
+    module = importlib.import_module(own)
+    with pytest.raises(TypeError, match=r'a MineConfig does not tell .*: \{"name": "own_things:Class", \.\.\.\}$'):
+        name_of(module.MineConfig())
+
+
+def test_a_class_in_the_place_of_settings_is_answered_with_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"found the class <class .*GRU4RecConfig'>; write GRU4RecConfig\(\.\.\.\)$"):
+        name_of(GRU4RecConfig)
+    with pytest.raises(TypeError, match=r'; write \{"name": "conseq\.methods\.method:Method", \.\.\.\}$'):
+        name_of(Method)
+    with pytest.raises(
+        TypeError, match="expected a name, a mapping or a settings object, found <built-in function len>"
+    ):
+        name_of(len)
+
+
+def test_a_value_that_an_argument_cannot_have_is_answered_with_those_it_can() -> None:
+    one_of(("bar", "lines"), "bar", name="show")
+    with pytest.raises(ValueError, match=r"^show: expected one of 'bar', 'lines', found 'baar'$"):
+        one_of(("bar", "lines"), "baar", name="show")
+    with pytest.raises(ValueError, match="found None"):
+        one_of(("bar", "lines"), None, name="show")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.toml",
+            'method = "cl4srec"\n',
+            r"a\.toml: section 'method' must be a table, .*; write \[method\] and below it",
+        ),
+        ("a.json", '{"encoder": ["sasrec"]}', r"a\.json: section 'encoder' must be a table, found \['sasrec'\]$"),
+        ("a.json", "[1]", r"a\.json: expected the tables method, encoder, split, training, found \[1\]"),
+        ("a.json", json.dumps(list(range(99))), r"found a list$"),
+        ("a.json", "null", r"found None"),
+        ("a.json", "{", r"a\.json: not a readable experiment"),
+    ],
+)
+def test_a_file_without_the_tables_of_an_experiment_is_refused(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_experiment(tmp_path / name)
 
 
 def test_an_experiment_file_may_say_more_than_the_experiment(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import importlib
 import json
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,7 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     Raises:
         ValueError: on an unknown section, name or key, or a value of the wrong type; names it.
     """
-    for section, table in values.items():
-        if section not in SECTIONS:
-            raise ValueError(f"{source}: {_unknown('section', section, SECTIONS)}")
-        if not isinstance(table, Mapping):
-            raise ValueError(f"{source}: section {section!r} must be a table, found {table!r}")
+    _check_sections(values, source)
     tables = {section: dict(typing.cast("Mapping[str, Any]", values.get(section, {}))) for section in SECTIONS}
     method_name = _name(tables["method"], "next_item", f"{source}: method")
     encoder_name = _name(tables["encoder"], "sasrec", f"{source}: encoder")
@@ -104,7 +100,8 @@ def read_experiment(path: Path | str) -> dict[str, dict[str, Any]]:
         Tables by section; tables of other names (``data``, ``paper``) are left out.
 
     Raises:
-        ValueError: if the file is not TOML (or JSON, where its name says so).
+        ValueError: if the file is not TOML (or JSON, where its name says so), or holds something other than the
+            tables of an experiment.
         FileNotFoundError: if there is none.
     """
     path = Path(path)
@@ -113,7 +110,11 @@ def read_experiment(path: Path | str) -> dict[str, dict[str, Any]]:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable experiment: {error}") from None
-    return {section: table for section, table in values.items() if section not in {"data", "paper", "versions", "code"}}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected the tables {', '.join(SECTIONS)}, found {_short(values)}")
+    tables = {name: table for name, table in values.items() if name not in {"data", "paper", "versions", "code"}}
+    _check_sections(tables, str(path))
+    return tables
 
 
 def method_class(name: str) -> tuple[type[Method[Any]], type[Any]]:
@@ -165,21 +166,47 @@ def name_of(settings: object) -> str | None:
         settings: Settings of a method, an encoder, a split or the training.
 
     Returns:
-        The name, or ``package.module:Class`` for an encoder of the user's own.
+        The name, or ``package.module:Class`` for an encoder of the user's own. Settings of a method of the user's own
+        do not tell its class, so they have no name.
 
     Raises:
-        TypeError: if the class belongs to nothing.
+        TypeError: if the class belongs to nothing, or is given itself; says what to write.
     """
     if isinstance(settings, TrainingConfig):
         return None
+    if isinstance(settings, type):
+        own = issubclass(settings, Method)
+        how = f'{{"name": "{settings.__module__}:{settings.__name__}", ...}}' if own else f"{settings.__name__}(...)"
+        raise TypeError(f"expected a name, a mapping or a settings object, found the class {settings!r}; write {how}")
     names: dict[type[Any], str] = {one[1]: name for name, one in METHODS.items()}
     names |= {one: name for name, one in [*ENCODERS.items(), *SPLITS.items()]}
     kind = type(settings)
     if kind in names:
         return names[kind]
+    if not hasattr(kind, "__pydantic_fields__"):
+        raise TypeError(f"expected a name, a mapping or a settings object, found {_short(settings)}")
     if callable(settings):
         return f"{kind.__module__}:{kind.__qualname__}"
-    raise TypeError(f"expected a name, a mapping or a settings object, found {settings!r}")
+    raise TypeError(
+        f"a {kind.__name__} does not tell which method it is for; name the class of the method, and its settings "
+        f'beside it: {{"name": "{kind.__module__}:Class", ...}}'
+    )
+
+
+def one_of(known: Iterable[str], value: object, *, name: str) -> None:
+    """Refuses a value of an argument that has only these.
+
+    Args:
+        known: The values it may have.
+        value: The value it has.
+        name: The argument.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    values = list(known)
+    if value not in values:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, values))}, found {value!r}")
 
 
 def _imported(name: str, kind: str, known: Mapping[str, object]) -> type[Any]:
@@ -202,7 +229,23 @@ def _name(table: dict[str, Any], default: str, source: str) -> str:
     return name
 
 
-def _unknown(kind: str, name: str, known: typing.Iterable[str]) -> str:
+def _check_sections(values: Mapping[str, object], source: str) -> None:
+    for section, table in values.items():
+        if section not in SECTIONS:
+            raise ValueError(f"{source}: {_unknown('section', section, SECTIONS)}")
+        if not isinstance(table, Mapping):
+            named = isinstance(table, str) and section != "training"
+            how = f"; write [{section}] and below it name = {table!r}" if named else ""
+            raise ValueError(f"{source}: section {section!r} must be a table, found {table!r}{how}")
+
+
+def _short(value: object) -> str:
+    """Gives a value as it is shown in an error: a table or a list of many rows would fill the screen."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"a {type(value).__name__}"
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from conseq.evaluation.metrics import parse as parse_metric
 from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
 from conseq.methods.method import Method
-from conseq.run.config import RunConfig, method_class
+from conseq.run.config import RunConfig, method_class, one_of
 from conseq.run.folder import claimed
 from conseq.run.provenance import versions
 from conseq.serving.bundle import save_bundle
@@ -96,6 +96,7 @@ def run(
         FloatingPointError: if the loss, or a score in validation, is not finite.
         Stopped: after Ctrl-C, with the state saved.
     """
+    one_of(get_args(Show), show, name="show")
     parse_metric(config.training.metric)
     split = config.split.cut(log)
     device = resolve_device(config.training.device)
