@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -163,6 +163,33 @@ def test_items_that_the_bundle_does_not_know_are_named_or_left_out() -> None:
     assert fewer.items.max() == 14
     assert fewer.times is not None
     assert len(fewer.times) == len(fewer.items) == fewer.offsets[-1]
+
+
+def test_a_model_judged_under_another_cut_than_its_own_is_told_of_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.run(config(epochs=1), log(), folder=tmp_path)
+    slicings: tuple[Literal["leave_one_out"] | None, ...] = (None, "leave_one_out")
+    for slicing in slicings:
+        judge_bundle(tmp_path, log(), history="keep", slicing=slicing)
+    assert capsys.readouterr().err == ""
+    judged = judge_bundle(tmp_path, log(), history="keep", slicing="by_time")
+    assert judged.protocol.slicing == "by_time"
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "note: the model was trained under the cut leave_one_out and is judged under by_time: training"
+    )
+    assert said.count("\n") == 1
+
+
+def test_a_misspelt_choice_in_judging_is_not_taken_for_another(tmp_path: Path) -> None:
+    runner.run(config(epochs=1), log(), folder=tmp_path)
+    with pytest.raises(
+        ValueError, match="slicing: expected one of 'leave_one_out', 'by_time', 'by_user', found 'by_tim'"
+    ):
+        judge_bundle(tmp_path, log(), history="keep", slicing="by_tim")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown: expected one of 'error', 'drop', found 'raise'"):
+        judge_bundle(tmp_path, log(), history="keep", unknown="raise")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

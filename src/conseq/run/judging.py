@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,15 @@ from conseq.config import parse
 from conseq.data.log import InteractionLog
 from conseq.data.vocabulary import Vocabulary
 from conseq.evaluation.result import Evaluation
+from conseq.run.config import one_of
 from conseq.run.runner import History, judge, resolve_device
 from conseq.run.splitting import SPLITS, Splitting
 from conseq.serving.bundle import Bundle, load_bundle
+
+OTHER_CUT_NOTE = (
+    "note: the model was trained under the cut {trained} and is judged under {judged}: training may have seen what is "
+    "held out here, so the numbers may be too good; without a slicing the model's own cut is used"
+)
 
 
 def judge_bundle(
@@ -42,7 +49,8 @@ def judge_bundle(
         The evaluation.
 
     Raises:
-        ValueError: if the log has items that the bundle does not know and ``unknown`` is ``error``.
+        ValueError: if the log has items that the bundle does not know and ``unknown`` is ``error``, or an argument has
+            a value that it cannot have.
     """
     folder = path / "bundle" if (path / "config.json").exists() else path
     bundle = load_bundle(folder, resolve_device(device))
@@ -51,11 +59,28 @@ def judge_bundle(
 
 
 def cut_of(bundle: Bundle, slicing: str | None) -> Splitting:
-    """Gives the cut called ``slicing``, with the settings of the bundle's own record where that is the same cut."""
+    """Gives the cut called ``slicing``, with the settings of the bundle's own record where that is the same cut.
+
+    Where the record tells of another cut, training may have seen what this one holds out: standard error says so.
+
+    Args:
+        bundle: Tells under which cut it was trained.
+        slicing: The cut; None: the bundle's own, leave-one-out where it tells of none.
+
+    Returns:
+        The cut.
+
+    Raises:
+        ValueError: if there is no such cut.
+    """
+    if slicing is not None:
+        one_of(SPLITS, slicing, name="slicing")
     recorded = bundle.provenance.get("split")
     table = dict(recorded) if isinstance(recorded, dict) else {}
     name = str(table.pop("name", "leave_one_out"))
     if slicing is not None and slicing != name:
+        if isinstance(recorded, dict):
+            print(OTHER_CUT_NOTE.format(trained=name, judged=slicing), file=sys.stderr)
         name, table = slicing, {}
     return parse(SPLITS[name], table, source="the bundle's record of its split")
 
@@ -74,8 +99,9 @@ def renumber(
         The log; its users keep their rows.
 
     Raises:
-        ValueError: if items are unknown and may not be; names one.
+        ValueError: if items are unknown and may not be; names one. Also if ``unknown`` is neither of the two.
     """
+    one_of(("error", "drop"), unknown, name="unknown")
     if log.item_ids == item_ids:
         return log
     numbers = np.array([0] + [item_ids.number(one) or 0 for one in log.item_ids.ids], dtype=np.int32)
