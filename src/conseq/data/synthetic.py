@@ -77,7 +77,7 @@ def synthetic(
 ) -> tuple[InteractionLog, Truth]:
     """Gives a log and the truth about it.
 
-    Items that happen to occur nowhere are not in the log's catalogue. An argument out of range is a ValueError.
+    Items that happen to occur nowhere are not in the log's catalogue.
 
     Args:
         n_users: Users, each with at least 5 interactions.
@@ -91,6 +91,9 @@ def synthetic(
 
     Returns:
         The log, with strictly increasing times inside a user, and its truth.
+
+    Raises:
+        ValueError: if an argument is out of its range.
     """
     _check(n_users, n_items, n_intents, mean_length, follow, switch)
     rng = np.random.default_rng(seed)
@@ -157,6 +160,9 @@ def write_csv(log: InteractionLog, path: Path | str) -> None:
     Args:
         log: The log.
         path: The file, written whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written.
     """
     rows = np.repeat(np.arange(log.n_users), np.diff(log.offsets))
     table = pl.DataFrame(

@@ -24,7 +24,17 @@ class LeaveOneOut:
         return "leave_one_out"
 
     def cut(self, log: InteractionLog) -> Split:
-        """Gives the split of ``log``."""
+        """Gives the split of ``log``.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The split.
+
+        Raises:
+            ValueError: if no user has three interactions.
+        """
         return leave_one_out(log)
 
 
@@ -87,7 +97,17 @@ class ByUser:
         return "by_user"
 
     def cut(self, log: InteractionLog) -> Split:
-        """Gives the split of ``log``."""
+        """Gives the split of ``log``.
+
+        Args:
+            log: The log.
+
+        Returns:
+            The split.
+
+        Raises:
+            ValueError: if the two shares leave no user for training, or a part has no user.
+        """
         return by_user(log, validation=self.validation, test=self.test, history=self.history, seed=self.seed)
 
 
