@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +15,9 @@ from conseq.evaluation.result import Evaluation
 from conseq.run.config import RunConfig, from_record
 from conseq.run.provenance import code_hash
 from conseq.study.checks import contradictions
+
+if sys.platform != "win32":
+    import fcntl
 
 Record = dict[str, Any]
 History = Literal["exclude", "keep"]
@@ -300,12 +303,14 @@ def _reached(start: str, links: Mapping[str, set[str]]) -> list[str]:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Lets one process at a time read and write a file; the others wait."""
+    """Lets one process at a time read and write a file; the others wait. Nothing is held where there are no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file itself is replaced when it is written, so a lock on it would hold nobody off. The one beside it stays:
     # where it was removed, one process could wait for the old and another hold a new one.
     with path.with_name(f".{path.stem}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if sys.platform != "win32":
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
