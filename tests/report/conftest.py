@@ -18,6 +18,7 @@ from conseq.data.prepared import save
 from conseq.data.synthetic import synthetic
 from conseq.run.config import RunConfig, from_record
 from conseq.run.provenance import code_hash
+from conseq.study.asked import asked_for
 from conseq.study.specification import load_table
 
 Make = Callable[..., dict[str, Any]]
@@ -231,8 +232,8 @@ def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def analyses(quality: float) -> dict[str, Any]:
-    """Gives every analysis as a record has it."""
+def analyses(quality: float, config: RunConfig) -> dict[str, Any]:
+    """Gives every analysis as a record has it, with the settings of the table of ours."""
     clean = metrics(quality, 5)
     protocol = {"split": "test", "slicing": "leave_one_out", "history": "keep", "ties": "pessimistic"}
     spread = {
@@ -250,7 +251,7 @@ def analyses(quality: float) -> dict[str, Any]:
          "loss": dict.fromkeys(clean, share)}
         for share in (0.0, 0.1, 0.2)
     ]  # fmt: skip
-    return {
+    by_name: dict[str, dict[str, Any]] = {
         "noise": {"protocol": protocol, "seed": 0, "counting": "proportion", "clean": clean, "floors": {},
                   "points": points},
         "groups": {"protocol": protocol, "edges": [5, 8], "apart": False, "groups": groups},
@@ -265,6 +266,12 @@ def analyses(quality: float) -> dict[str, Any]:
                    "agreement": {"purity": 0.4, "nmi": 0.3}, "chance": {"purity": 0.25, "nmi": 0.1},
                    "clusters": [{"users": 500, "top": []}, {"users": 400, "top": []}]},
     }  # fmt: skip
+    found = {}
+    for name, result in by_name.items():
+        items = {"items": "items.parquet"} if name == "purity" else {}
+        asked = asked_for({"name": name, **items}, "keep", source="a test")
+        found[asked.key] = asked.stamped({"analysis": name, "settings": dict(asked.settings), **result}, config)
+    return found
 
 
 @pytest.fixture
@@ -282,7 +289,7 @@ def all_records(experiments: Path, make_record: Make) -> list[dict[str, Any]]:
         for config in row.seeded(1 if row.parameter else 2) if row.name != "not run" else []:
             quality = 0.1 * (1 + number / 10)
             told = {"study": row.study, "row": row.name, "variant": row.variant, "preset": row.preset}
-            extra = {"analyses": analyses(quality)} if row.name == "SASRec" else {}
+            extra = {"analyses": analyses(quality, config)} if row.name == "SASRec" else {}
             found.append(make_record(config, quality=quality, **told, **extra))
     return found
 

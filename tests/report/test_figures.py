@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,11 @@ from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
 from conseq.report.measures import measures
 from conseq.report.pages import answered
-from conseq.report.results import Result, results
+from conseq.report.results import Result, by_settings, results
 from conseq.report.spectrum import spectra
 from conseq.report.style import COLOURS, LINES, MARKERS, look, plain, wrapped
 from conseq.report.sweeps import robustness, sensitivity
+from conseq.report.tables import row_key
 from conseq.run.config import RunConfig
 from conseq.study.specification import load_table
 
@@ -28,7 +30,7 @@ LABELS = Labels("x, s", "y")
 
 @pytest.fixture
 def found(records: list[dict[str, Any]]) -> list[Result]:
-    return results(records)
+    return by_settings(results(records))[0]
 
 
 def texts(svg: str) -> list[str]:
@@ -173,6 +175,30 @@ def test_analyses_that_are_numbers_are_tables(found: list[Result]) -> None:
     assert [cell.text for cell in cost.groups[0].rows[0]] == ["n = 2", "3,000", "–", "1.50", "5,000", "2", "–"]  # noqa: RUF001
     assert [cell.text for cell in meaning.groups[0].rows[0]][1:3] == ["0.4000", "0.2500"]
     assert measures(found, set()) == []
+
+
+def test_an_analysis_with_other_settings_stands_in_a_figure_of_its_own(records: list[dict[str, Any]]) -> None:
+    for record in records:
+        for key, value in list(record["analyses"].items()):
+            if value["analysis"] == "groups":
+                other = copy.deepcopy(value)
+                other["protocol"]["history"] = "exclude"
+                record["analyses"][key.replace("keep", "exclude")] = other
+    excluded, kept = by_settings(results(records))
+    (picture,) = user_groups(excluded, "groups", "g")
+    assert dict(picture.protocol.parts)["history"] == "excluded"
+    (picture,) = user_groups(kept, "groups", "g")
+    assert dict(picture.protocol.parts)["history"] == "kept"
+    assert (len(robustness(excluded, "n")), len(robustness(kept, "n"))) == (2, 0)
+
+
+def test_a_row_shows_the_analysis_that_it_asks_for_and_no_other(
+    experiments: Path, records: list[dict[str, Any]]
+) -> None:
+    (one,) = answered([load_table(experiments / "ours" / "stand" / "toy.toml")], records)
+    found = {row.name: set(one.own[row_key(row)].first["analyses"]) for row in one.table.rows}
+    assert found["SASRec"] == {"noise"}
+    assert found["SASRec by groups"] == {"groups"}
 
 
 def test_a_figure_without_its_analysis_is_left_out(make_record: Make, experiment: Experiment) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conseq.analyses import ANALYSES, analyse
 from conseq.data.readers import read
 from conseq.run import runner
-from conseq.study.analysed import _KINDS, numbers
+from conseq.study.analysed import _KINDS, numbers, shown
 from conseq.study.specification import load_table
 
 
@@ -21,17 +21,23 @@ def test_every_analysis_has_its_numbers(experiments: Path, data: Path, tmp_path:
     runner.run(config, log, folder=tmp_path / "run")
     noise = analyse("noise", {"shares": [0.0, 0.5]}, tmp_path / "run", log, history="keep")
     found = numbers("noise", noise)
-    assert found == {
+    assert {name.partition(", ")[0] for name in found} == set(noise["clean"])
+    assert shown("noise", found, ["HR@5"]) == ["HR@5, 0% noise", "HR@5, 50% noise"]
+    assert {name: found[name] for name in shown("noise", found)} == {
         "NDCG@20, 0% noise": noise["points"][0]["metrics"]["NDCG@20"],
         "NDCG@20, 50% noise": noise["points"][1]["metrics"]["NDCG@20"],
     }
     groups = analyse("groups", {"edges": [5]}, tmp_path / "run", log, history="keep")
-    assert [one["name"] for one in groups["groups"]] == [name.rpartition(" ")[2] for name in numbers("groups", groups)]
+    found = numbers("groups", groups)
+    assert [one["name"] for one in groups["groups"]] == [name.rpartition(" ")[2] for name in shown("groups", found)]
+    assert sum(value for name, value in found.items() if name.startswith("users, ")) == log.n_users
+    assert sum(value for name, value in found.items() if name.startswith("interactions, ")) == len(log)
     shape = analyse("representations", {"pairs": 10, "points": 10}, tmp_path / "run", log)
     assert numbers("representations", shape)["effective rank, items"] == pytest.approx(shape["items"]["effective_rank"])
     cost = analyse("complexity", {}, tmp_path / "run", log)
     assert numbers("complexity", cost)["parameters"] > 0
     assert set(numbers("complexity", cost)) == {"parameters", "users per second", "seconds per epoch"}
+    assert shown("complexity", numbers("complexity", cost)) == list(numbers("complexity", cost))
     agreed = {"purity": 0.5, "nmi": 0.2}
     assert numbers("purity", {"agreement": agreed, "chance": {"purity": 0.3, "nmi": 0.1}}) == {
         "purity": 0.5,

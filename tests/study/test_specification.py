@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from conseq.study.answers import answers
 from conseq.study.specification import Table, chosen, find_tables, load_table
 
 
@@ -42,8 +44,53 @@ def test_cells_of_a_sweep_go_to_their_values(experiments: Path) -> None:
         'parameter = "training.batch_size"\nvalues = [32, 64]\ncells = { "HR@10" = [0.1, 0.2] }\n'
     )
     assert [row.cells["HR@10"] for row in table(experiments, sweep).rows] == [0.1, 0.2]
-    with pytest.raises(ValueError, match=r"'S': cells of a sweep are lists of 2 numbers, found \[0.1\]"):
+    with pytest.raises(ValueError, match=r"'S': cells of a sweep are lists of 2 numbers \('': none\), found \[0.1\]"):
         table(experiments, sweep.replace("[0.1, 0.2]", "[0.1]"))
+
+
+def test_cells_of_a_sweep_may_have_gaps(experiments: Path) -> None:
+    sweep = (
+        '[[sweep]]\nname = "S"\nexperiment = "next_item/toy.paper.toml"\npreset = "paper"\n'
+        'parameter = "training.batch_size"\nvalues = [32, 64]\ncells = { "NDCG@5" = [0.1, ""] }\n'
+    )
+    found = table(experiments, sweep)
+    assert [row.cells for row in found.rows] == [{"NDCG@5": 0.1}, {}]
+    # What is not printed is shown by the same metric, so that the points make one curve.
+    assert [(one.metric, one.paper, one.verdict) for one in answers(found, [])] == [
+        ("NDCG@5", 0.1, "not run"),
+        ("NDCG@5", None, "not run"),
+    ]
+
+
+def test_a_row_says_what_it_shows_where_nothing_is_printed(experiments: Path) -> None:
+    row = '[[row]]\nname = "A"\nexperiment = "next_item/toy.paper.toml"\npreset = "paper"\nshown = ["NDCG@5"]\n'
+    assert [one.metric for one in answers(table(experiments, row), [])] == ["NDCG@5"]
+    with pytest.raises(ValueError, match=r"'A': shown: .*NDGC"):
+        table(experiments, row.replace("NDCG", "NDGC"))
+
+
+def test_an_analysis_is_understood_before_anything_is_trained(experiments: Path) -> None:
+    row = '[[row]]\nname = "A"\nexperiment = "next_item/toy.paper.toml"\npreset = "paper"\n'
+    found = table(experiments, row + 'analysis = { name = "noise", shares = [0.0] }\n').rows[0].asked
+    assert found is not None
+    assert (found.name, found.history, found.settings["shares"]) == ("noise", "keep", [0.0])
+    for analysis, message in (
+        ('{ name = "noise", sharse = [0.0] }', "'A': analysis 'noise': unknown key 'sharse'; did you mean 'shares'"),
+        ("{ shares = [0.0] }", "'A': an analysis needs a name, found {'shares': "),
+        ('{ name = "nois" }', "'A': unknown analysis 'nois'; known: noise"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)) as raised:
+            table(experiments, f"{row}analysis = {analysis}\n")
+        assert "other.toml" in str(raised.value)
+    with pytest.raises(ValueError, match="an analysis is of a model, and this row trains none"):
+        table(experiments, '[[row]]\nname = "A"\nclosed = "x"\nanalysis = { name = "noise" }\n')
+
+
+@pytest.mark.parametrize("kind", ["row", "sweep"])
+@pytest.mark.parametrize("value", ["3", '{ name = "A" }', '["A"]'])
+def test_rows_that_are_no_tables_are_refused_with_the_file(experiments: Path, kind: str, value: str) -> None:
+    with pytest.raises(ValueError, match=rf"other\.toml: each {kind} stands under a heading \[\[{kind}\]\]"):
+        table(experiments, f"{kind} = {value}\n")
 
 
 def test_a_row_of_another_method_has_none_of_the_base_s_settings(experiments: Path) -> None:

@@ -185,8 +185,13 @@ def test_a_stale_record_is_run_again_when_asked(table: Table, data: Path, tmp_pa
     written = json.loads((job.folder / "config.json").read_text())
     written["code"][0]["hash"] = "0" * 12
     (job.folder / "config.json").write_text(json.dumps(written))
+    (job.folder.parent / "aside" / f"{job.folder.name}.{'0' * 12}").mkdir(parents=True)
     done = execute([job], tmp_path / "results", say=lambda line: None)
     assert [stale(one) for one in done.records] == [""]
+    # A pattern such as next_item-* finds the runs, and nothing else that a study writes.
+    assert list(job.folder.parent.glob("next_item-*")) == [job.folder]
+    assert (job.folder.parent / "aside" / f"{job.folder.name}.{'0' * 12}.2" / "config.json").exists()
+    assert (job.folder.parent / "logs" / f"{job.folder.name}.log").exists()
 
 
 def test_what_is_to_do_is_run_once_recorded_and_not_run_again(table: Table, data: Path, tmp_path: Path) -> None:
@@ -247,8 +252,8 @@ def test_no_run_goes_on_alone_when_something_unforeseen_stops_the_others(
     started: list[execution._Running] = []
     start = execution._start
 
-    def keep(job: Job, processes: int) -> execution._Running:
-        started.append(start(job, processes))
+    def keep(*given: Any) -> execution._Running:
+        started.append(start(*given))
         return started[-1]
 
     monkeypatch.setattr(execution, "_start", keep)
@@ -363,6 +368,7 @@ def test_a_process_that_does_not_save_in_time_is_killed(monkeypatch: pytest.Monk
     assert process.stdout is not None
     process.stdout.readline()
     job: Any = "the job"
-    assert execution._stop([execution._Running(job, process, Path("x"))]) == [job]
+    work = execution._Work(job, to_train=True, to_record=True, analyses=[])
+    assert execution._stop([execution._Running(work, process, Path("x"))]) == [job]
     assert process.wait(5) != 0
     process.stdout.close()

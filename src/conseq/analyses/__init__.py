@@ -33,12 +33,19 @@ class Analysis:
         judges: Whether it ranks held-out items, so that it must be told what to do with the history.
         apply: Gives the result for a subject, the settings, the history (None where nothing is judged), and
             how progress is shown.
+        trains: Whether it trains models of its own, which takes about as long as the run that it is asked of.
     """
 
     about: str
     settings: type[Any]
     judges: bool
     apply: Callable[[Subject, Any, Any, Show], Result]
+    trains: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module that makes it."""
+        return str(self.settings.__module__)
 
 
 ANALYSES: Mapping[str, Analysis] = MappingProxyType(
@@ -60,6 +67,7 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
             groups.GroupsConfig,
             True,
             groups.apart_of_subject,
+            trains=True,
         ),
         "complexity": Analysis(
             "parameters, time per epoch, ranking speed, memory (ECL-SR Table 4)",
@@ -146,9 +154,13 @@ def examine(
     if found.judges and history is None:
         raise ValueError(f"the analysis {name!r} ranks held-out items; say history 'exclude' or 'keep'")
     result = found.apply(subject, given, history, show)
-    # Records are kept and passed on; the folders of a machine are not part of a result.
+    return {"analysis": name, "settings": told_settings(given), **result.record()}
+
+
+def told_settings(given: object) -> dict[str, Any]:
+    """Gives settings as JSON values, files by their names: the folders of a machine are not part of a result."""
     files = {key: value.name for key, value in vars(given).items() if isinstance(value, Path)}
-    return {"analysis": name, "settings": to_json(given) | files, **result.record()}
+    return to_json(given) | files
 
 
 def analysis(name: str) -> Analysis:

@@ -12,7 +12,7 @@ from conseq.report.comparisons import ablation
 from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
 from conseq.report.measures import measures
-from conseq.report.results import Result, result_of
+from conseq.report.results import Result, by_settings, result_of, with_analysis
 from conseq.report.spectrum import spectra
 from conseq.report.statement import statement
 from conseq.report.style import Picture
@@ -121,6 +121,9 @@ def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answere
                 candidates = runs.get((row.dataset, but_seed(row.config.record())), [])
             told = answers(replace(table, rows=(row,)), candidates)
             mine = [record for _, record in of_row(row, candidates)]
+            if row.asked is not None:
+                mine = [one for one in mine if row.asked.of(one) is not None] or mine
+            mine = [with_analysis(one, row.asked) for one in mine]
             if mine:
                 why = next((one.stale for one in told), "")
                 own[row_key(row)] = result_of(mine, label=_named(table, row.name, row.preset), why=why)
@@ -232,11 +235,13 @@ def _dataset_sections(
     found: Sequence[Result], dataset: str, name: str, split: str, elsewhere: set[tuple[str, str]]
 ) -> list[Section]:
     alone = [one for one in found if identity(one.first) not in elsewhere]
-    numbers = measures(alone, set(ANALYSES))
+    cases = by_settings(alone)
+    numbers = [table for case in cases for table in measures(case, set(ANALYSES))]
     some = representatives(found)
     parts = [picture for cut, history in _CUTS for picture in slices(some, cut, history, name)]
     tables = [table for cut, history in _CUTS if (table := slice_table(found, cut, history)) is not None]
-    rest = [*learning_curves(alone, f"{name}-curves"), *analysed(alone, name, set(ANALYSES))]
+    drawn = [analysed(case, f"{name}-{place}", set(ANALYSES)) for place, case in enumerate(cases, 1)]
+    rest = [*learning_curves(alone, f"{name}-curves"), *(picture for one in drawn for picture in one)]
     both = tuple(all_runs(found, history, dataset) for history in ("exclude", "keep"))
     sections = [Section(slugged(split), f"All runs, {split}", both)]
     if parts:

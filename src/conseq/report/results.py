@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
+from conseq.study.asked import Asked
 from conseq.study.records import Record, but_seed, identity, stale
 
 T = TypeVar("T")
@@ -152,6 +153,48 @@ def result_of(records: Sequence[Record], *, label: str = "", why: str | None = N
     own = tuple(sorted(records, key=lambda one: (one["seed"], one["config_hash"])))
     reason = next(filter(None, map(stale, own)), "") if why is None else why
     return Result(label or _label(own[0]), own, reason)
+
+
+def with_analysis(record: Record, asked: Asked | None) -> Record:
+    """Gives a record with the analysis that is asked for alone, under its name; with none where none is asked for."""
+    found = None if asked is None else asked.of(record)
+    return {**record, "analyses": {} if asked is None or found is None else {asked.name: found}}
+
+
+def by_settings(found: Sequence[Result]) -> list[list[Result]]:
+    """Gives results with their analyses by name, as often as one analysis was made with different settings.
+
+    Args:
+        found: Results, whose records have analyses by name, history and settings.
+
+    Returns:
+        The results again and again, each time with at most one analysis of a name and the same settings for all.
+    """
+    kinds: dict[str, list[str]] = {}
+    for key, name in sorted({(key, name_of(key, value)) for key, value in _analyses(found)}):
+        kinds.setdefault(name, []).append(key)
+    count = max(map(len, kinds.values()), default=1)
+    chosen = [{name: keys[place] for name, keys in kinds.items() if place < len(keys)} for place in range(count)]
+    return [
+        [replace(one, records=tuple(_narrowed(record, keys) for record in one.records)) for one in found]
+        for keys in chosen
+    ]
+
+
+def name_of(key: str, found: Mapping[str, Any]) -> str:
+    """Gives the name of a recorded analysis; records of earlier versions have it for a key."""
+    return str(found.get("analysis", key))
+
+
+def _analyses(found: Sequence[Result]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for one in found:
+        for record in one.records:
+            yield from record["analyses"].items()
+
+
+def _narrowed(record: Record, keys: Mapping[str, str]) -> Record:
+    analyses = {name: record["analyses"][key] for name, key in keys.items() if key in record["analyses"]}
+    return {**record, "analyses": analyses}
 
 
 def _label(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +26,14 @@ _START = (
     "conseq.training.trainer",
 )
 # Lists of names, reading of settings, and what is shown: none of them decides what a run learns.
-_LEFT_OUT = {"conseq.methods", "conseq.encoders", "conseq.config", "conseq.training.records"}
+_LEFT_OUT = frozenset({"conseq.methods", "conseq.encoders", "conseq.config", "conseq.training.records"})
+# An analysis is made of a run: what joins the run's parts decides no more of the one than of the other.
+_LEFT_OUT_OF_ANALYSES = _LEFT_OUT | {
+    "conseq.analyses",
+    "conseq.run.config",
+    "conseq.run.provenance",
+    "conseq.run.runner",
+}
 
 
 def code_hash(config: RunConfig) -> str:
@@ -41,8 +48,23 @@ def code_hash(config: RunConfig) -> str:
     Returns:
         The first 12 digits of a SHA-256.
     """
-    starts = (method_class(config.method_name)[0].__module__, encoder_class(config.encoder_name).__module__)
-    return _code_hash(starts)
+    return _code_hash(_starts(config))
+
+
+def analysis_hash(module: str, config: RunConfig) -> str:
+    """Gives 12 digits that change when code changes that decides what an analysis finds in a run of ``config``.
+
+    They are of the text of the analysis's module and of all that it imports from this package, as in :func:`code_hash`,
+    but for what that hash holds already: the run's record tells of that.
+
+    Args:
+        module: The analysis's module, such as ``conseq.analyses.noise``.
+        config: The experiment whose run is analysed.
+
+    Returns:
+        The first 12 digits of a SHA-256.
+    """
+    return _analysis_hash(module, _starts(config))
 
 
 @cache
@@ -86,22 +108,37 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def _starts(config: RunConfig) -> tuple[str, str]:
+    return method_class(config.method_name)[0].__module__, encoder_class(config.encoder_name).__module__
+
+
 @cache
 def _code_hash(starts: tuple[str, ...]) -> str:
+    return _hashed(_reached([*_START, *starts]))
+
+
+@cache
+def _analysis_hash(module: str, starts: tuple[str, ...]) -> str:
+    of_run = _reached([*_START, *starts])
+    own = _reached([module], _LEFT_OUT_OF_ANALYSES)
+    return _hashed({name: text for name, text in own.items() if name not in of_run})
+
+
+def _hashed(texts: Mapping[str, str]) -> str:
     found = hashlib.sha256()
-    for name, text in sorted(_reached([*_START, *starts]).items()):
+    for name, text in sorted(texts.items()):
         found.update(f"{name}\n{text}\n".encode())
     return found.hexdigest()[:12]
 
 
-def _reached(starts: list[str]) -> dict[str, str]:
+def _reached(starts: Sequence[str], left_out: Set[str] = _LEFT_OUT) -> dict[str, str]:
     """Gives the bare text of the modules and of all that they import from this package, by name."""
     texts: dict[str, str] = {}
     waiting = list(starts)
     while waiting:
         name = waiting.pop()
         path = _path(name)
-        if name in texts or name in _LEFT_OUT or path is None:
+        if name in texts or name in left_out or path is None:
             continue
         source = path.read_text(encoding="utf-8")
         texts[name] = bare(source)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-_SHOWN = "NDCG@20"
+_SHOWN = ("NDCG@20",)
+_BY_METRIC = frozenset({"noise", "groups", "groups_apart"})
+_COUNTS = ("users", "items", "interactions", "sparsity")
 
 
 def numbers(analysis: str, found: Mapping[str, Any]) -> dict[str, float]:
@@ -16,18 +18,44 @@ def numbers(analysis: str, found: Mapping[str, Any]) -> dict[str, float]:
         found: What a record holds of it.
 
     Returns:
-        For robustness and for groups the metric of each share and group; for costs, representations and clusters
-        their measures.
+        For robustness and for groups every metric of each share and group, for groups also how many users, items and
+        interactions there are; for costs, representations and clusters their measures.
     """
     return _KINDS[analysis](found)
 
 
+def shown(analysis: str, names: Iterable[str], metrics: Sequence[str] = ()) -> list[str]:
+    """Gives those names of an analysis's numbers that a table shows where the paper's cells do not decide it.
+
+    Args:
+        analysis: Its name.
+        names: All names.
+        metrics: The metrics that are shown of each share and group; empty: NDCG@20.
+
+    Returns:
+        Names, in their order.
+    """
+    wanted = metrics or _SHOWN
+    return [name for name in names if analysis not in _BY_METRIC or name.partition(", ")[0] in wanted]
+
+
 def _noise(found: Mapping[str, Any]) -> dict[str, float]:
-    return {f"{_SHOWN}, {one['share']:.0%} noise": float(one["metrics"][_SHOWN]) for one in found["points"]}
+    points = found["points"]
+    metrics = {metric: None for one in points for metric in one["metrics"]}
+    return {
+        f"{metric}, {one['share']:.0%} noise": float(one["metrics"][metric])
+        for metric in metrics
+        for one in points
+        if metric in one["metrics"]
+    }
 
 
 def _groups(found: Mapping[str, Any]) -> dict[str, float]:
-    return {f"{_SHOWN}, length {one['name']}": float(one["metrics"][_SHOWN]) for one in found["groups"]}
+    groups = [(one["name"], {**one["metrics"], **{name: one[name] for name in _COUNTS}}) for one in found["groups"]]
+    kinds = {kind: None for _, numbers in groups for kind in numbers}
+    return {
+        f"{kind}, length {name}": float(numbers[kind]) for kind in kinds for name, numbers in groups if kind in numbers
+    }
 
 
 def _complexity(found: Mapping[str, Any]) -> dict[str, float]:

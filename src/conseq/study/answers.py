@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 from conseq.run.config import RunConfig
 from conseq.study import analysed
+from conseq.study.asked import outdated
 from conseq.study.plan import find
 from conseq.study.records import Record, but_seed, metrics_shown, stale
-from conseq.study.specification import Row, Table, load_table
+from conseq.study.specification import SPREAD, Row, Table, load_table
 
 Verdict = Literal["reached", "above", "below", "impossible in print", "not run", "closed", "no number in print"]
 
-SPREAD = " sd"
-"""What the name of a cell ends with that holds a printed standard deviation."""
 CLOSE = 0.03
 """Relative difference within which a published number counts as reached."""
 
@@ -128,7 +127,7 @@ def _of_row(row: Row, recorded: Sequence[tuple[RunConfig, Record]]) -> list[Answ
     pairs = [(config, one) for config, one in recorded if _is_analysed(row, one)]
     own = [record for _, record in pairs]
     found = [_found(row, one) for one in own]
-    why = next((reason for config, one in pairs if (reason := stale(one, config))), "")
+    why = next((reason for config, one in pairs if (reason := _why_stale(row, config, one))), "")
     metrics = _metrics(row) or (_default_metrics(row, found) if row.config is not None else [])
     return [_answer(row, metric, found, why, own) for metric in metrics]
 
@@ -142,6 +141,9 @@ def _of_floor(row: Row, table: Table, records: Sequence[Record], beside: Sequenc
         records: All records.
         beside: Records that answer other rows of the table: where they are of several versions of the log, the floor
             is of theirs.
+
+    Returns:
+        The answers, one for each metric.
     """
     splits = splits_of(table)
     own = [
@@ -159,16 +161,22 @@ def _of_floor(row: Row, table: Table, records: Sequence[Record], beside: Sequenc
 
 
 def _metrics(row: Row) -> list[str]:
-    return [name for name in row.cells if not name.endswith(SPREAD)]
+    printed = [name for name in row.cells if not name.endswith(SPREAD)]
+    return printed or ([] if row.asked is not None or row.config is None else list(row.shown))
 
 
 def _is_analysed(row: Row, record: Record) -> bool:
-    return row.analysis is None or row.analysis["name"] in record["analyses"]
+    return row.asked is None or row.asked.of(record) is not None
+
+
+def _why_stale(row: Row, config: RunConfig, record: Record) -> str:
+    found = None if row.asked is None else row.asked.of(record)
+    return stale(record, config) or ("" if found is None else outdated(found, record, config))
 
 
 def _default_metrics(row: Row, found: Sequence[Mapping[str, float]]) -> list[str]:
-    if row.analysis is not None:
-        return list(found[0]) if found else [row.analysis["name"]]
+    if row.asked is not None:
+        return analysed.shown(row.asked.name, found[0], row.shown) if found else [row.asked.name]
     return _shown(found, several=row.config is not None and row.config.split.name == "by_user")
 
 
@@ -179,10 +187,9 @@ def _shown(found: Sequence[Mapping[str, float]], *, several: bool) -> list[str]:
 def _found(row: Row, record: Record) -> dict[str, float]:
     """Gives what a record found, by the names of cells; of an analysis without printed numbers its numbers alone."""
     metrics: dict[str, float] = record["both"][row.history]["metrics"]
-    if row.analysis is None:
+    if row.asked is None:
         return metrics
-    name = row.analysis["name"]
-    numbers = analysed.numbers(name, record["analyses"][name])
+    numbers = analysed.numbers(row.asked.name, row.asked.of(record) or {})
     return {**metrics, **numbers} if row.cells else numbers
 
 

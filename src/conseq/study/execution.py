@@ -1,7 +1,8 @@
-"""Runs the jobs of a plan: each in a process and a folder of its own, resumable, within a budget of time."""
+"""Runs the jobs of a plan, trainings and analyses, each in a process of its own, resumable, within a budget of time."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from conseq.analyses import analyse
 from conseq.data.files import atomic_write
-from conseq.data.readers import read
 from conseq.run.provenance import code_hash, cores
+from conseq.study.asked import Asked
+from conseq.study.child import STOPPED
 from conseq.study.plan import Job
 from conseq.study.records import Record, identity, read_records, record_of, write_records
 
@@ -44,10 +45,29 @@ class Executed:
 
 
 @dataclass
-class _Running:
+class _Work:
+    """What is left to do in a run's folder, one process at a time: analyses of one run may share what they train."""
+
     job: Job
+    to_train: bool
+    to_record: bool
+    analyses: list[Asked]
+
+    @property
+    def left(self) -> bool:
+        return self.to_train or self.to_record or bool(self.analyses)
+
+    def give_up(self) -> None:
+        self.to_train = self.to_record = False
+        self.analyses = []
+
+
+@dataclass
+class _Running:
+    work: _Work
     process: subprocess.Popen[bytes]
     log: Path
+    asked: Asked | None = None  # None: it trains
 
 
 def execute(
@@ -55,8 +75,8 @@ def execute(
 ) -> Executed:
     """Runs what is to do, and records it.
 
-    A record is written as soon as its run is finished. Ctrl-C, or the end of the budget, lets every process save its
-    state; the same call goes on from there.
+    A record is written as soon as its run is finished, and again after each analysis. Ctrl-C, or the end of the
+    budget, lets every process save its state; the same call goes on from there.
 
     Args:
         jobs: The plan.
@@ -69,7 +89,7 @@ def execute(
     Returns:
         What became of the jobs.
     """
-    waiting = _once(job for job in jobs if job.to_do)
+    waiting = _works(jobs)
     done = Executed()
     running: list[_Running] = []
     deadline = None if budget is None else time.monotonic() + budget
@@ -77,20 +97,21 @@ def execute(
         with _interruptible():
             while waiting or running:
                 while waiting and len(running) < processes and not _over(deadline):
-                    job = waiting.pop(0)
-                    if job.state == "finished":
-                        _recorded_or_failed(job, jobs, results, done, say)
-                    else:
-                        running.append(_start(job, processes))
-                        say(f"begins: {_named(job)} in {job.folder}")
+                    work = waiting.pop(0)
+                    if work.to_record and not work.to_train:
+                        _recorded_or_failed(work, results, done, say)
+                    if work.left:
+                        running.append(_start(work, processes, say))
                 if _over(deadline):
                     break
                 time.sleep(_POLL)
-                running = [one for one in running if not _ended(one, jobs, results, done, say)]
+                ended = [one for one in running if _ended(one, results, done, say)]
+                running = [one for one in running if one not in ended]
+                waiting = [one.work for one in ended if one.work.left] + waiting
     except KeyboardInterrupt:
         say("stopping: every run saves its state")
     finally:  # whatever went wrong here, no run is left without anybody who waits for it
-        done.stopped += _stop(running) + waiting
+        done.stopped += _stop(running) + [work.job for work in waiting]
     return done
 
 
@@ -112,11 +133,14 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _once(jobs: Iterable[Job]) -> list[Job]:
-    """Gives each run once, though it may answer several rows."""
-    found: dict[Path, Job] = {}
+def _works(jobs: Iterable[Job]) -> list[_Work]:
+    """Gives each run once, though it may answer several rows, with all analyses that these ask for."""
+    found: dict[Path, _Work] = {}
     for job in jobs:
-        found.setdefault(job.folder, job)
+        if job.to_do:
+            work = found.setdefault(job.folder, _Work(job, job.state != "finished", to_record=True, analyses=[]))
+            if job.asked is not None and job.asked.key not in {one.key for one in work.analyses}:
+                work.analyses.append(job.asked)
     return list(found.values())
 
 
@@ -124,69 +148,117 @@ def _over(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def _start(job: Job, processes: int) -> _Running:
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    if job.state == "stale":
+def _start(work: _Work, processes: int, say: Say) -> _Running:
+    """Starts what comes next: the training, or else the first of the analyses."""
+    job = work.job
+    if job.state == "stale" and work.to_train:
         _put_aside(job)
+    logs = job.folder.parent / "logs"  # a pattern of folders of runs does not match what is in there
+    logs.mkdir(parents=True, exist_ok=True)
     data = _log_of(job)
-    experiment = job.folder.with_name(f"{job.folder.name}.json")
-    atomic_write(experiment, json.dumps(job.config.record(), indent=1) + "\n")
-    log = job.folder.with_name(f"{job.folder.name}.log")
+    if work.to_train:
+        asked = None
+        request = logs / f"{job.folder.name}.json"
+        atomic_write(request, json.dumps(job.config.record(), indent=1) + "\n")
+        told = ["train", str(request.resolve()), str(data), str(job.folder.resolve())]
+        say(f"begins: {_named(job)} in {job.folder}")
+    else:
+        asked = work.analyses[0]
+        request = logs / f"{job.folder.name}.analysis.json"
+        atomic_write(request, json.dumps(_section(asked, job, data), indent=1) + "\n")
+        out = _found_by(job)
+        told = ["analyse", str(request.resolve()), str(data), str(job.folder.resolve()), str(out.resolve())]
+        say(f"analyses: {_named(job)}: {asked.key}")
+    log = logs / f"{job.folder.name}.log"
     threads = max(1, cores() // processes)
-    command = [
-        *(sys.executable, "-m", "conseq.cli.main", "train", job.config.method_name, str(data)),
-        *("--experiment", str(experiment.resolve()), "--run", str(job.folder.resolve()), "--json"),
-    ]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     with log.open("ab") as stream:
         # A table of items that an experiment names lies beside the log.
         # A session of its own: Ctrl-C reaches this process alone, which then asks each run to save.
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "conseq.study.child", str(os.getpid()), *told],
             stdout=subprocess.DEVNULL,
             stderr=stream,
             env=environment,
             cwd=data if data.is_dir() else data.parent,
             start_new_session=True,
         )
-    return _Running(job, process, log)
+    return _Running(work, process, log, asked)
+
+
+def _section(asked: Asked, job: Job, data: Path) -> dict[str, Any]:
+    """Gives what a row asks of a finished run; files that its settings name lie beside the log."""
+    settings = dict(asked.given)
+    if isinstance(settings.get("items"), str):
+        settings["items"] = str((data if data.is_dir() else data.parent) / settings["items"])
+    return {
+        "analysis": {"name": asked.name, **settings},
+        "history": job.row.history if asked.history is None else asked.history,
+    }
+
+
+def _found_by(job: Job) -> Path:
+    """Gives where the process of an analysis leaves its result."""
+    return job.folder.parent / "logs" / f"{job.folder.name}.found.json"
 
 
 def _put_aside(job: Job) -> None:
-    """Renames the folder of a run that other code made; one that this code began is gone on with."""
+    """Moves the folder of a run that other code made; one that this code began is gone on with."""
     config = job.folder / "config.json"
     if not config.exists():
         return
     made_by = json.loads(config.read_text(encoding="utf-8")).get("code", [])
     if {one["hash"] for one in made_by} != {code_hash(job.config)}:
-        aside = f"{job.folder.name}.{made_by[-1]['hash'] if made_by else 'old'}"
-        job.folder.rename(job.folder.with_name(aside))
+        aside = job.folder.parent / "aside"
+        aside.mkdir(exist_ok=True)
+        stem = f"{job.folder.name}.{made_by[-1]['hash'] if made_by else 'old'}"
+        names = (stem if number == 1 else f"{stem}.{number}" for number in itertools.count(1))
+        job.folder.rename(next(aside / name for name in names if not (aside / name).exists()))
 
 
-def _ended(one: _Running, jobs: Sequence[Job], results: Path, done: Executed, say: Say) -> bool:
+def _ended(one: _Running, results: Path, done: Executed, say: Say) -> bool:
+    """Gives whether a process has ended; takes note of what it did."""
     status = one.process.poll()
     if status is None:
         return False
-    if status == 0:
-        _recorded_or_failed(one.job, jobs, results, done, say)
-    else:
+    work = one.work
+    if status == STOPPED:
+        done.stopped.append(work.job)
+        work.give_up()
+    elif status != 0:
         lines = one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [f"status {status}"]
-        done.failed.append((one.job, lines[-1]))
-        say(f"failed: {_named(one.job)}: {lines[-1]} (all of it in {one.log})")
+        about = _named(work.job) if one.asked is None else f"{_named(work.job)}: {one.asked.key}"
+        done.failed.append((work.job, lines[-1]))
+        say(f"failed: {about}: {lines[-1]} (all of it in {one.log})")
+        if one.asked is None:
+            work.give_up()
+        else:
+            work.analyses.remove(one.asked)
+    elif one.asked is None:
+        work.to_train = False
+        _recorded_or_failed(work, results, done, say)
+    else:
+        work.analyses.remove(one.asked)
+        _recorded_or_failed(work, results, done, say, made=one.asked)
     return True
 
 
-def _recorded_or_failed(job: Job, jobs: Sequence[Job], results: Path, done: Executed, say: Say) -> None:
-    """Records a finished run; where that fails, the other runs go on and the next call tries again."""
+def _recorded_or_failed(work: _Work, results: Path, done: Executed, say: Say, *, made: Asked | None = None) -> None:
+    """Records a finished run, or its analysis; where that fails, the others go on and the next call tries again."""
     try:
-        _finish(job, jobs, results, done, say)
+        if made is None:
+            _finish(work.job, results, done, say)
+        else:
+            _add(made, work.job, results, done, say)
+        work.to_record = False
     except (OSError, ValueError, KeyError) as error:
-        done.failed.append((job, f"{type(error).__name__}: {error}"))
-        say(f"finished but not recorded: {_named(job)}: {error}")
+        work.give_up()
+        done.failed.append((work.job, f"{type(error).__name__}: {error}"))
+        say(f"finished but not recorded: {_named(work.job)}: {error}")
 
 
-def _finish(job: Job, jobs: Sequence[Job], results: Path, done: Executed, say: Say) -> None:
-    """Records a finished run, with the analyses that its rows ask for."""
+def _finish(job: Job, results: Path, done: Executed, say: Say) -> None:
+    """Records a finished run; the analyses of an earlier record of it are kept where the same code made that."""
     record = record_of(job.folder, job.told)
     file, earlier = _recorded(results, record)
     file = file or results / f"{job.row.study}.jsonl"
@@ -194,12 +266,23 @@ def _finish(job: Job, jobs: Sequence[Job], results: Path, done: Executed, say: S
         record |= {name: earlier[name] for name in ("study", "row", "variant", "preset")}
         if record["code_hash"] == earlier["code_hash"]:
             record["analyses"] |= earlier["analyses"]
-    for other in jobs:
-        if other.folder == job.folder and other.row.analysis is not None:
-            record["analyses"][other.row.analysis["name"]] = _analysed(other)
     write_records(file, [record])
     done.records.append(record)
     say(f"done: {_named(job)}, {record['epochs']} epochs in {record['seconds']:.0f} s; recorded in {file}")
+
+
+def _add(asked: Asked, job: Job, results: Path, done: Executed, say: Say) -> None:
+    """Puts what an analysis found into the record of its run."""
+    out = _found_by(job)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    file, record = _recorded(results, record_of(job.folder, job.told))
+    if file is None or record is None:
+        raise KeyError(f"no record of the run under {results}")
+    record = {**record, "analyses": {**record["analyses"], asked.key: found}}
+    write_records(file, [record])
+    out.unlink()
+    done.records = [record if identity(one) == identity(record) else one for one in done.records]
+    say(f"done: {_named(job)}: {asked.key}; recorded in {file}")
 
 
 def _recorded(results: Path, record: Record) -> tuple[Path | None, Record | None]:
@@ -209,16 +292,6 @@ def _recorded(results: Path, record: Record) -> tuple[Path | None, Record | None
             if identity(one) == identity(record):
                 return file, one
     return None, None
-
-
-def _analysed(job: Job) -> dict[str, Any]:
-    """Gives what the row of a finished run asks for; files that its settings name lie beside the log."""
-    settings = {**(job.row.analysis or {})}
-    name = settings.pop("name")
-    data = _log_of(job)
-    if isinstance(settings.get("items"), str):
-        settings["items"] = str((data if data.is_dir() else data.parent) / settings["items"])
-    return analyse(name, settings, job.folder, read(str(data)), history=job.row.history)
 
 
 def _log_of(job: Job) -> Path:
@@ -235,7 +308,7 @@ def _stop(running: Sequence[_Running]) -> list[Job]:
             one.process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             one.process.kill()
-    return [one.job for one in running]
+    return [one.work.job for one in running]
 
 
 def _named(job: Job) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from conseq.analyses import analysis
 from conseq.data.readers import read
 from conseq.run.config import RunConfig
 from conseq.run.runner import data_record
+from conseq.study.asked import Asked, outdated
 from conseq.study.records import Record, Told, is_finished, stale
 from conseq.study.specification import Row, Table
 from conseq.training.config import TrainingConfig
@@ -34,6 +36,7 @@ class Job:
             other code or other settings.
         record: The record, where there is one.
         seconds: An estimate of how long it takes; 0 where nothing is to do, None where nothing like it was recorded.
+        asked: The analysis of the row that is to be made; None where there is none, or it is recorded.
     """
 
     row: Row
@@ -43,6 +46,7 @@ class Job:
     state: State
     record: Record | None
     seconds: float | None
+    asked: Asked | None = None
 
     @property
     def told(self) -> Told:
@@ -108,24 +112,46 @@ def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, 
     facts = logs.facts(row.dataset)
     folder = runs / row.dataset / f"{config.method_name.split(':')[-1]}-{config.digest}"
     record = find(records, config, row.dataset, None if facts is None else facts["hash"])
-    lacks = row.analysis is not None and record is not None and row.analysis["name"] not in record["analyses"]
+    again = again and facts is not None
+    anew = record is not None and again and stale(record, config) != ""
+    asked = row.asked if record is None or anew or _lacks(row.asked, record, config, again=again) else None
     state: State
-    if record is not None and not lacks:
-        outdated = stale(record, config)
-        state = "stale" if outdated and again and facts is not None else "recorded"
+    if record is not None and not anew and asked is None:
+        state = "recorded"
     elif facts is None:
         state = "no data"
+    elif anew:
+        state = "stale"
     elif is_finished(folder):
         state = "finished"
     else:
         state = "begun" if (folder / "checkpoint.pt").exists() else "to run"
-    seconds = None if state in {"to run", "begun", "stale"} else 0.0
-    if seconds is None and facts is not None:
-        done = _epochs_done(folder) if state == "begun" else 0
-        seconds = estimate(config, records, row.dataset, int(facts["interactions"]), done=done)
+    times: list[float | None] = []
+    if facts is not None:
+        size = int(facts["interactions"])
+        if state in {"to run", "begun", "stale"}:
+            done = _epochs_done(folder) if state == "begun" else 0
+            times.append(estimate(config, records, row.dataset, size, done=done))
+        if asked is not None and analysis(asked.name).trains:
+            # A model for each group takes about as long as the run: the groups make up the log.
+            times.append(estimate(config, records, row.dataset, size))
+    known = [one for one in times if one is not None]
     return Job(
-        row=row, config=config, data=logs.path(row.dataset), folder=folder, state=state, record=record, seconds=seconds
+        row=row,
+        config=config,
+        data=logs.path(row.dataset),
+        folder=folder,
+        state=state,
+        record=record,
+        seconds=sum(known) if len(known) == len(times) else None,
+        asked=asked,
     )
+
+
+def _lacks(asked: Asked | None, record: Record, config: RunConfig, *, again: bool) -> bool:
+    """Gives whether a record lacks what a row asks for, or is to have it anew."""
+    found = None if asked is None else asked.of(record)
+    return asked is not None and (found is None or (again and outdated(found, record, config) != ""))
 
 
 def find(records: Sequence[Record], config: RunConfig, dataset: str, data_hash: str | None) -> Record | None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from conseq.analyses import analysis
 from conseq.data.files import atomic_write
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import RunConfig, from_record
-from conseq.run.provenance import code_hash
+from conseq.run.provenance import analysis_hash, code_hash
+from conseq.study.asked import outdated
 from conseq.study.checks import contradictions
 
 if sys.platform != "win32":
@@ -169,7 +171,10 @@ def read_records(root: Path | str) -> list[Record]:
         next((one / EQUAL_CODE for one in places if (one / EQUAL_CODE).is_file()), root / EQUAL_CODE)
     )
     records = [record for file in files for record in _lines(file)]
-    return [{**record, "equal_code": _reached(record["code_hash"], equal)} for record in records]
+    return [
+        {**record, "equal_code": sorted({one for made in _made_by(record) for one in _reached(made, equal)})}
+        for record in records
+    ]
 
 
 def read_equal_code(path: Path) -> dict[str, set[str]]:
@@ -213,11 +218,13 @@ def declare_equal_code(root: Path, why: str, *, method: str | None = None) -> in
     path = root / EQUAL_CODE
     with _alone(path):
         entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        own = [record for record in read_records(root) if method in (None, record["method"])]
         pairs = {
             (record["code_hash"], code_hash(from_record(record["config"], source="a record")))
-            for record in read_records(root)
-            if method in (None, record["method"]) and record["code_hash"] != "mixed" and stale(record) == CODE_CHANGED
+            for record in own
+            if record["code_hash"] != "mixed" and stale(record) == CODE_CHANGED
         }
+        pairs |= {pair for record in own for pair in _analyses(record)}
         entries += [{"from": earlier, "to": later, "why": why} for earlier, later in sorted(pairs)]
         atomic_write(path, json.dumps(entries, indent=1) + "\n")
     return len(pairs)
@@ -288,6 +295,22 @@ def stale(record: Mapping[str, Any], config: RunConfig | None = None) -> str:
     if config.digest != record["config_hash"]:
         return "the experiment changed"
     return "" if code_hash(config) in {record["code_hash"], *record.get("equal_code", ())} else CODE_CHANGED
+
+
+def _made_by(record: Record) -> list[str]:
+    """Gives the hashes of the code that made a record and its analyses."""
+    analyses = (one.get("code_hash") for one in record.get("analyses", {}).values())
+    return [record["code_hash"], *(one for one in analyses if one)]
+
+
+def _analyses(record: Record) -> Iterator[tuple[str, str]]:
+    """Gives the hash of the code that made each outdated analysis of a record, with that of the code as it is."""
+    if stale(record) not in {"", CODE_CHANGED}:
+        return
+    config = from_record(record["config"], source="a record")
+    for found in record["analyses"].values():
+        if found.get("code_hash") and outdated(found, record, config):
+            yield found["code_hash"], analysis_hash(analysis(found["analysis"]).module, config)
 
 
 def _reached(start: str, links: Mapping[str, set[str]]) -> list[str]:

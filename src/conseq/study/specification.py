@@ -11,11 +11,18 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 
 from conseq.config import parse, settings
+from conseq.evaluation.metrics import parse as parse_metric
 from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
+from conseq.study.asked import Asked, asked_for
 from conseq.training.config import TrainingConfig
 
 Preset = Literal["paper", "released", "ours"]
 Section = dict[str, Any]
+
+SPREAD = " sd"
+"""What the name of a cell ends with that holds a printed standard deviation."""
+GAP = ""
+"""What stands in the cells of a sweep at a value for which nothing is printed: TOML has no null."""
 
 
 @settings
@@ -36,6 +43,7 @@ class _Entry:
     training: Section = field(default_factory=dict)
     analysis: Section | None = None
     cells: dict[str, Any] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
     parameter: str | None = None
     values: tuple[Any, ...] = ()
 
@@ -63,12 +71,15 @@ class Row:
         variant: How it differs from its method; empty for the method itself.
         preset: Whose settings: the paper's, those of the authors' code, or ours where both are silent.
         cells: The paper's numbers, by metric.
+        shown: The metrics that are shown where nothing is printed, of an analysis those of each share or group; empty:
+            the usual ones.
         impossible: Why the printed numbers cannot be right; None where they can.
         note: What a reader should know of it.
         closed: Why it cannot be run; None where it can.
         floor: The floor that answers it, of any run on the log; None for a row that is trained.
         config: The experiment; None where there is nothing to train.
         analysis: What is done with the trained model, by ``name`` and settings; None: it is only judged.
+        asked: The same, understood.
         curve: The name of the sweep that it is a point of; empty for a row.
         parameter: The swept setting, ``section.key``; empty for a row.
         value: Its value; None for a row.
@@ -81,12 +92,14 @@ class Row:
     variant: str = ""
     preset: Preset | None = None
     cells: dict[str, float] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
     impossible: str | None = None
     note: str | None = None
     closed: str | None = None
     floor: str | None = None
     config: RunConfig | None = None
     analysis: dict[str, Any] | None = None
+    asked: Asked | None = None
     curve: str = ""
     parameter: str = ""
     value: Any = None
@@ -151,7 +164,7 @@ def load_table(path: Path | str) -> Table:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable table: {error}") from None
-    entries = [(kind, one) for kind in ("row", "sweep") for one in values.pop(kind, [])]
+    entries = [(kind, one) for kind in ("row", "sweep") for one in _entries(values, kind, path)]
     head = parse(_Head, values, source=str(path))
     study = f"{path.parent.parent.name}/{path.parent.name}"
     rows: list[Row] = []
@@ -167,6 +180,14 @@ def load_table(path: Path | str) -> Table:
     if double:
         raise ValueError(f"{path}: two rows of one name and preset: {', '.join(double)}")
     return Table(path=path, study=study, rows=tuple(rows), **{name: getattr(head, name) for name in _HEAD})
+
+
+def _entries(values: Section, kind: str, path: Path) -> list[Section]:
+    """Takes the rows or the sweeps out of what a file says."""
+    found = values.pop(kind, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError(f"{path}: each {kind} stands under a heading [[{kind}]] of its own, found {kind} = {found!r}")
+    return found
 
 
 _HEAD = ("paper", "title", "dataset", "history", "note")
@@ -248,17 +269,26 @@ def _row(base: Row, entry: _Entry, path: Path, source: str) -> Row:
         raise ValueError(f"{source}: expected one of experiment or method, closed, or floor")
     if trains and entry.preset is None:
         raise ValueError(f"{source}: expected a preset (paper, released or ours)")
+    if entry.analysis is not None and not trains:
+        raise ValueError(f"{source}: an analysis is of a model, and this row trains none")
+    for metric in entry.shown:
+        try:
+            parse_metric(metric)
+        except ValueError as error:
+            raise ValueError(f"{source}: shown: {error}") from None
     return replace(
         base,
         variant=entry.variant,
         preset=entry.preset,
         cells=_cells(entry.cells, source),
+        shown=entry.shown,
         impossible=entry.impossible,
         note=entry.note,
         closed=entry.closed,
         floor=entry.floor,
         config=_config(entry, path, source) if trains else None,
         analysis=entry.analysis,
+        asked=None if entry.analysis is None else asked_for(entry.analysis, base.history, source=source),
     )
 
 
@@ -268,20 +298,25 @@ def _sweep(base: Row, entry: _Entry, path: Path, source: str) -> list[Row]:
     section, _, key = str(entry.parameter).partition(".")
     if section not in (*SECTIONS, "analysis") or not key:
         raise ValueError(f"{source}: parameter must be section.key, found {entry.parameter!r}")
+    # A value without a printed number is shown by the metrics of the others: a curve is of one metric.
+    shown = entry.shown or tuple(name for name in entry.cells if not name.endswith(SPREAD))
     rows = []
     for number, value in enumerate(entry.values):
         changed = {**(getattr(entry, section) or {}), key: value}
-        cells = {name: _of_sweep(numbers, number, entry, source) for name, numbers in entry.cells.items()}
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-        one = replace(entry, parameter=None, values=(), cells=cells, **cast("Any", {section: changed}))
-        row = _row(replace(base, name=f"{entry.name}, {key} = {shown}"), one, path, source)
+        all_cells = {name: _of_sweep(numbers, number, entry, source) for name, numbers in entry.cells.items()}
+        cells = {name: one for name, one in all_cells.items() if one != GAP}
+        told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        one = replace(entry, parameter=None, values=(), cells=cells, shown=shown, **cast("Any", {section: changed}))
+        row = _row(replace(base, name=f"{entry.name}, {key} = {told}"), one, path, source)
         rows.append(replace(row, curve=entry.name, parameter=str(entry.parameter), value=value))
     return rows
 
 
 def _of_sweep(numbers: object, number: int, entry: _Entry, source: str) -> object:
     if not isinstance(numbers, list | tuple) or len(numbers) != len(entry.values):
-        raise ValueError(f"{source}: cells of a sweep are lists of {len(entry.values)} numbers, found {numbers!r}")
+        raise ValueError(
+            f"{source}: cells of a sweep are lists of {len(entry.values)} numbers ({GAP!r}: none), found {numbers!r}"
+        )
     return numbers[number]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -29,7 +30,11 @@ def plan_text(jobs: Sequence[Job], processes: int) -> str:
     Returns:
         Lines of text.
     """
-    once = {(job.folder, job.row.dataset): job for job in jobs}.values()
+    # Of rows that one run answers the one with most to do tells of it, such as that whose analysis trains models.
+    most: dict[tuple[Path, str], Job] = {}
+    for job in sorted(jobs, key=lambda one: (one.to_do, one.seconds or 0.0), reverse=True):
+        most.setdefault((job.folder, job.row.dataset), job)
+    once = sorted(most.values(), key=lambda one: (one.seconds is None, one.seconds or 0.0))
     states = Counter[str](job.state for job in once)
     lines = ["runs: " + (", ".join(f"{states[one]} {one}" for one in _ORDER if states[one]) or "none to train")]
     absent = sorted({job.row.dataset for job in once if job.state == "no data"})

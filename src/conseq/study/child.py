@@ -1,0 +1,90 @@
+"""A process that a study starts: it trains a run or analyses it, and stops when the study is gone.
+
+``python -m conseq.study.child PARENT train EXPERIMENT DATA RUN``, or ``PARENT analyse REQUEST DATA RUN OUT``, where
+``REQUEST`` is a file with an analysis's section, as in a table, and the ``history``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conseq.analyses import analyse
+from conseq.data.files import atomic_write
+from conseq.data.readers import read
+from conseq.run import runner
+from conseq.run.config import from_record, read_experiment
+from conseq.study.asked import asked_for
+from conseq.training.trainer import Stopped
+
+STOPPED = 130
+"""The status of a process that was asked to stop, and can be gone on with."""
+_EVERY = 1.0
+
+
+def main(argv: list[str]) -> int:
+    """Trains or analyses.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        The exit status: 0, 2 with one message for what went wrong, or :data:`STOPPED`.
+    """
+    parent, what, *paths = argv
+    try:
+        stop_without(int(parent))
+        act: Callable[..., None] = _train if what == "train" else _analyse
+        act(*map(Path, paths))
+    except Stopped as stopped:
+        print(f"{stopped}; its state is saved", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        return STOPPED
+    except (ValueError, OSError, KeyError, TypeError, FloatingPointError, ModuleNotFoundError) as error:
+        print(f"conseq {what}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def stop_without(parent: int) -> None:
+    """Interrupts this process, as Ctrl-C does, once ``parent`` is no longer the one that waits for it.
+
+    A study that is killed cannot ask anything of its runs; left alone they would go on beside those that the next call
+    starts. On Windows a process keeps the number of its dead parent, so nothing is watched.
+
+    Args:
+        parent: The number of the process that started this one.
+    """
+    if sys.platform == "win32":
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_EVERY)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train(experiment: Path, data: Path, run: Path) -> None:
+    config = from_record(read_experiment(experiment), source=str(experiment))
+    runner.run(config, read(str(data)), folder=run, show="lines")
+
+
+def _analyse(request: Path, data: Path, run: Path, out: Path) -> None:
+    told = json.loads(request.read_text(encoding="utf-8"))
+    asked = asked_for(told["analysis"], told["history"], source=str(request))
+    found = analyse(asked.name, asked.given, run, read(str(data)), history=asked.history, show="lines")
+    config = from_record(read_experiment(run / "config.json"), source=str(run))
+    atomic_write(out, json.dumps(asked.stamped(found, config)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
