@@ -113,6 +113,15 @@ def test_ablation_bars_hold_the_papers_numbers_and_ours(experiments: Path, recor
     assert "printed in the paper" in texts(picture.svg)
 
 
+def test_nothing_stands_at_an_axis_that_has_no_label(experiments: Path, records: list[dict[str, Any]]) -> None:
+    (one,) = answered([load_table(experiments / "paper" / "table1" / "toy.toml")], records)
+    (picture,) = ablation(one.table, one.answers, list(one.own.values()), "a")
+    assert "?" not in texts(picture.svg)
+    assert "NDCG@20, test" in texts(picture.svg)
+    named = bar_chart([Bars("ours", (0.1,), (None,))], Labels("x", "length", ("a",)))
+    assert "length" in texts(named)
+
+
 def test_one_row_alone_makes_no_ablation(experiments: Path, records: list[dict[str, Any]]) -> None:
     some = [one for one in records if one["row"] == "SASRec"]
     (one,) = answered([load_table(experiments / "paper" / "table1" / "toy.toml")], some)

@@ -61,7 +61,7 @@ class Labels:
 
     Attributes:
         x: With the unit.
-        y: With the unit.
+        y: With the unit; empty: nothing stands there, where ``ticks`` say enough.
         ticks: Names of the places 0, 1, … on the axis of categories; empty: numbers.
         wide: Whether the axis of numbers is logarithmic where they differ much.
         places: Numbers that the axis names; empty: as it falls.
@@ -177,7 +177,8 @@ def bar_chart(
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(labels.x)
-        axes.set_ylabel(wrapped(labels.y, max(12, int(_LETTERS_PER_INCH * row * len(places))), lines=3))
+        if labels.y:  # names of the bars may say enough
+            axes.set_ylabel(wrapped(labels.y, max(12, int(_LETTERS_PER_INCH * row * len(places))), lines=3))
         legend(figure, axes)
 
     return draw(0.8 + row * len(places) + legend_height(entries), paint)

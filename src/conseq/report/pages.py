@@ -271,16 +271,19 @@ def overview(found: Sequence[Answered], pages: Sequence[Page], records: Sequence
         statement(records, history="as each row says"),
         columns,
         tuple(groups),
-        "Reached: within 3 % of the printed number. Stale: code or experiment changed since the run.",
+        "Reached: within 3 % of the printed number. Stale: code or experiment changed since the run. Rows of floors, "
+        "which learn nothing, are not counted.",
     )
 
 
 def _counted(one: Answered, page: str) -> tuple[Cell, ...]:
-    counts = Counter(cell.verdict for cell in one.answers)
-    old = sum(1 for cell in one.answers if cell.stale)
+    # Floors learn nothing, so that their cells say nothing of ours.
+    cells = [cell for cell in one.answers if cell.row.floor is None]
+    counts = Counter(cell.verdict for cell in cells)
+    old = sum(1 for cell in cells if cell.stale)
     link = f"{page}#{slugged(one.table.dataset)}" if page and one.has_runs else ""
     history = "excluded" if one.table.history == "exclude" else "kept"
-    counted = (len(one.answers), *(counts[verdict] for verdict in VERDICTS), old)
+    counted = (len(cells), *(counts[verdict] for verdict in VERDICTS), old)
     return (
         Cell(one.table.dataset, link=link),
         Cell(history),
