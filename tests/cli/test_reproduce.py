@@ -67,7 +67,8 @@ def test_a_table_is_run_recorded_and_printed_beside_the_paper_s(
     assert main(["reproduce", "paper", "--json", *options]) == 0
     cells = json.loads(capsys.readouterr().out)["tables"][0]["cells"]
     assert [(one["row"], one["metric"], one["paper"], one["n"]) for one in cells] == [("SASRec", "HR@10", 0.5, 2)]
-    runs = sorted(str(one) for one in (tmp_path / "runs/toy").iterdir() if one.is_dir())
+    runs = sorted(str(one) for one in (tmp_path / "runs/toy").glob("next_item-*"))
+    assert len(runs) == 2
     assert main(["compare", *runs, "--history", "keep"]) == 2  # two seeds of one experiment
     assert "at least two experiments" in capsys.readouterr().err
 
@@ -86,6 +87,23 @@ def test_what_cannot_be_run_is_told(
 ) -> None:
     assert main(["reproduce", *arguments, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_folders_that_are_named_and_not_there_are_told(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = ["reproduce", "paper", "--dry-run", *options]
+    assert main([*look, f"--data={tmp_path / 'dta'}"]) == 2
+    assert "dta is no folder; expected the folder of the logs" in capsys.readouterr().err
+    assert main(look) == 0
+    assert f"note: --results: no folder {tmp_path / 'results'} yet" in capsys.readouterr().err
+    assert main([*look, f"--results={tmp_path / 'data/toy.csv'}"]) == 2
+    assert "toy.csv is no folder; expected the folder of the records" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path / "experiments")
+    assert main(["reproduce", "paper", "--dry-run", options[0]]) == 0  # nothing was named: a first call
+    told = capsys.readouterr().err
+    assert "note:" not in told
+    assert "no data found for: toy (see --data)" in told
 
 
 def test_times_are_read_in_seconds_minutes_hours_and_days() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -359,6 +360,11 @@ def test_runs_that_differ_in_the_seed_alone_are_compared_as_one(table: Table, da
         compare_runs([job.folder for job in jobs if job.row.name == "SASRec"], ["HR@10"], history="keep")
     with pytest.raises(ValueError, match="is not the folder of a run"):
         compare_runs([tmp_path, folders[0]], ["HR@10"], history="keep")
+    copied = shutil.copytree(folders[0], tmp_path / "copied")
+    with pytest.raises(ValueError, match="copied are runs of one experiment with the same seed, 3"):
+        compare_runs([*folders, copied], ["HR@10"], history="keep")
+    with pytest.raises(ValueError, match="resamples must be at least 1, found 0"):
+        compare_runs(folders, ["HR@10"], history="keep", resamples=0)
 
 
 def test_a_process_that_does_not_save_in_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

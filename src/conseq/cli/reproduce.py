@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+_DATA, _RESULTS = Path("data"), Path("results")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -20,7 +21,7 @@ class Options:
 
     study: Annotated[str, tyro.conf.Positional]
     """A table or figure, such as iclrec/table1; a paper, such as iclrec; or all."""
-    data: Path = Path("data")
+    data: Path = _DATA
     """The folder of the logs: one folder (or file) per data set, by its name."""
     dataset: tuple[str, ...] = ()
     """Only these data sets."""
@@ -42,7 +43,7 @@ class Options:
     """The folder of the tables."""
     runs: Path = Path("runs")
     """The folder of the runs."""
-    results: Path = Path("results")
+    results: Path = _RESULTS
     """The folder of the records."""
     json: bool = False
     """Print one JSON object."""
@@ -54,6 +55,7 @@ def run(argv: list[str]) -> int:
     budget = None if options.budget is None else seconds(options.budget)
     if min(options.seeds, options.processes) < 1:
         raise ValueError("--seeds and --processes must be at least 1")
+    _check_folders(options)
     from conseq.study import tables as show
     from conseq.study.execution import execute
     from conseq.study.plan import Logs, plan
@@ -85,6 +87,17 @@ def run(argv: list[str]) -> int:
     else:
         print("\n".join(show.answers_text(table, records) for table in tables))
     return 1 if failed else 0
+
+
+def _check_folders(options: Options) -> None:
+    """Tells of folders that were named and are not there: taken as empty, they would make everything run anew."""
+    # Where nothing was named, the plan tells which logs are missing, and the first records make their folder.
+    if options.data != _DATA and not options.data.is_dir():
+        raise FileNotFoundError(f"--data: {options.data} is no folder; expected the folder of the logs")
+    if options.results.exists() and not options.results.is_dir():
+        raise NotADirectoryError(f"--results: {options.results} is no folder; expected the folder of the records")
+    if options.results != _RESULTS and not options.results.exists():
+        print(f"note: --results: no folder {options.results} yet; nothing counts as recorded", file=sys.stderr)
 
 
 def seconds(text: str) -> float:

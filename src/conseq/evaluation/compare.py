@@ -247,7 +247,12 @@ def bootstrap_means(values: Floats, *, resamples: int, seed: int) -> Floats:
 
     Returns:
         float64 ``[resamples]``.
+
+    Raises:
+        ValueError: if no sample is asked for.
     """
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, found {resamples}")
     rng = np.random.default_rng(seed)
     kinds, counts = np.unique(values, return_counts=True)
     # A binomial draw costs about as much as drawing sixteen users.

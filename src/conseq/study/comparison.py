@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluati
         Evaluations by a name that says what sets the experiment apart from the others.
 
     Raises:
-        ValueError: if a folder holds no finished run.
+        ValueError: if a folder holds no finished run, or two hold runs of one experiment with the same seed.
     """
     written = {run: _config(run) for run in runs}
     keys = {run: but_seed(config) for run, config in written.items()}
+    _refuse_doubles({run: (keys[run], config["training"]["seed"]) for run, config in written.items()})
     names = _names({key: json.loads(key) for key in dict.fromkeys(keys.values())})
     found: dict[str, list[Evaluation]] = {names[key]: [] for key in dict.fromkeys(keys.values())}
     for run, key in keys.items():
@@ -67,6 +68,18 @@ def compare_runs(
     baseline, *others = groups.values()
     found = compare_groups(baseline, others, metrics, confidence=confidence, resamples=resamples)
     return found, [one for group in groups.values() for one in group]
+
+
+def _refuse_doubles(experiments: Mapping[Path, tuple[str, int]]) -> None:
+    """Refuses two runs of one experiment and seed: they are one draw, and would count as two."""
+    first: dict[tuple[str, int], Path] = {}
+    for run, experiment in experiments.items():
+        other = first.setdefault(experiment, run)
+        if other != run:
+            raise ValueError(
+                f"{other} and {run} are runs of one experiment with the same seed, {experiment[1]}; runs are averaged "
+                "over seeds, so name one of them"
+            )
 
 
 def _config(run: Path) -> dict[str, Any]:
