@@ -26,6 +26,11 @@ NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 PAPERS = {"ICLRec": "iclrec", "MCLRec": "mclrec", "EC4SRec": "ec4srec", "ECL-SR": "ecl_sr", "MCLSR": "mclsr"}
 DISTRIBUTED = {"beauty", "sports", "toys", "yelp", "ml-1m", "synthetic"}
 OF_COMPLEXITY = {"parameters": 10**6, "seconds per epoch": 1, "users per second": 1}
+OF_GROUPS = {
+    f"{kind}, length {group}"
+    for kind in ("users", "items", "interactions", "sparsity")
+    for group in ("<=5", "6-8", ">8")
+}
 SPREAD = " sd"  # what ends the name of a cell that is a printed standard deviation
 PRINTED_DIGITS = 4
 
@@ -91,6 +96,9 @@ def test_every_cell_is_a_known_metric_and_a_probability(file: Path) -> None:
             if name in OF_COMPLEXITY:
                 assert row.closed or (row.analysis or {})["name"] == "complexity"
                 assert value > 0
+            elif name in OF_GROUPS:
+                assert (row.analysis or {})["name"] == "groups_apart"
+                assert value < 1 if name.startswith("sparsity") else value > 1
             else:
                 assert parse(name.removesuffix(SPREAD)).k is not None
                 assert 0 <= value <= 1, (row.name, name)
@@ -200,6 +208,9 @@ def test_every_published_cell_is_answered_once_and_as_it_was_printed(shared: Pat
     assert [key for key, files in places.items() if len(files) > 1] == []
     with numbers.open(encoding="utf-8", newline="") as stream:
         printed = dict(_printed(line) for line in csv.DictReader(stream) if line["method"] != "Improv.(printed)")
+    with (shared / "facts" / "dataset_stats.csv").open(encoding="utf-8", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if (line["source"], line["table"]) == ("MCLRec", "5")]
+        printed |= dict(_of_groups(line) for line in lines)
     of_tables = {key: value for key, value in answered.items() if "/table" in key[0]}
     assert len(printed) > 1300
     assert set(of_tables) == set(printed)
@@ -211,6 +222,15 @@ def _marked(row: Row) -> list[str]:
     if row.impossible is None:
         return []
     return [part.replace(">", "<").split(" < ")[0] for part in row.impossible.split("; ")]
+
+
+def _of_groups(line: dict[str, str]) -> tuple[tuple[str, str, str, str], float]:
+    """Gives the place of a line of the published counts of user groups (MCLRec's Table 5), and its number."""
+    data, _, length = line["dataset"].removesuffix("]").partition(" [len")
+    name = f"{line['statistic']}, length {length.strip().replace('=5', '<=5')}"
+    value = line["value"]
+    number = float(Decimal(value.removesuffix("%")) / 100) if value.endswith("%") else float(value)
+    return ("mclrec/table5", data.lower(), "users in three groups", name), number
 
 
 def _printed(line: dict[str, str]) -> tuple[tuple[str, str, str, str], float]:
