@@ -112,6 +112,20 @@ def test_a_row_of_other_code_is_shown_as_stale(experiments: Path, records: list[
     assert group_of(table, "without windows").stale == ""
 
 
+def test_a_row_whose_experiment_changed_shows_what_was_run_before(
+    experiments: Path, records: list[dict[str, Any]]
+) -> None:
+    for record in records:
+        if record["row"] == "SASRec":
+            training = {**record["config"]["training"], "batch_size": 999}
+            record["config"] = {**record["config"], "training": training}
+            record["config_hash"] = f"{record['seed']:012d}"
+    table = against(experiments, records)
+    assert group_of(table, "SASRec").stale == "the experiment changed"
+    assert line(table, "SASRec", "HR@20")[5] == "2"
+    assert group_of(table, "without windows").stale == ""
+
+
 def test_a_row_says_what_sets_it_apart_and_the_protocol_what_all_share(
     experiments: Path, records: list[dict[str, Any]]
 ) -> None:

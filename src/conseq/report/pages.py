@@ -107,18 +107,21 @@ class Answered:
 def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answered]:
     """Gives the tables with our results."""
     runs: dict[tuple[str, str], list[Record]] = {}
-    some: dict[str, Record] = {}
+    of_log: dict[str, list[Record]] = {}
+    earlier: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         runs.setdefault((record["dataset"], but_seed(record["config"])), []).append(record)
-        some[record["dataset"]] = record
+        of_log.setdefault(record["dataset"], []).append(record)
+        earlier.setdefault((record["dataset"], record["study"], record["row"]), []).append(record)
     found = []
     for table in tables:
         cells, own = [], {}
         for row in table.rows:
             # Only what can answer a row is looked through: with many rows and records the rest takes minutes.
-            candidates = [some[row.dataset]] if row.floor is not None and row.dataset in some else []
+            candidates = of_log.get(row.dataset, []) if row.floor is not None else []
             if row.config is not None:
-                candidates = runs.get((row.dataset, but_seed(row.config.record())), [])
+                now = runs.get((row.dataset, but_seed(row.config.record())), [])
+                candidates = now or earlier.get((row.dataset, row.study, row.name), [])
             told = answers(replace(table, rows=(row,)), candidates)
             mine = [record for _, record in of_row(row, candidates)]
             if row.asked is not None:
