@@ -116,18 +116,26 @@ def test_a_process_that_was_stopped_by_others_has_not_failed(
     assert not done.failed
 
 
+# What it waits for is told once it can be interrupted, however slow the machine is.
+RUN = """
+import sys, time
+from conseq.study import child
+try:
+    child.stop_without(int(sys.argv[1]))
+    print("on", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("saved", flush=True)
+"""
 STUDY = """
 import os, subprocess, sys
-# The run: it prints what it does.
-code = "import sys; from conseq.study import child; child.stop_without(int(sys.argv[1])); print('on', flush=True)"
-code += "\\nimport time\\ntry:\\n    time.sleep(60)\\nexcept KeyboardInterrupt:\\n    print('saved', flush=True)"
-subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], start_new_session=True).wait()
+subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], start_new_session=True).wait()
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process keeps the number of its dead parent")
 def test_a_run_stops_when_its_study_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen([sys.executable, "-c", STUDY], stdout=subprocess.PIPE, text=True) as study:
+    with subprocess.Popen([sys.executable, "-c", STUDY, RUN], stdout=subprocess.PIPE, text=True) as study:
         assert study.stdout is not None
         assert study.stdout.readline() == "on\n"
         study.kill()

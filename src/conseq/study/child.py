@@ -68,7 +68,8 @@ def stop_without(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_EVERY)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To the thread that computes: a signal to the process may reach this one, and not wake that.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
 
