@@ -158,5 +158,4 @@ def test_no_two_rows_share_what_they_ask_of_a_run_with_other_settings() -> None:
                 told[row.config.digest, row.dataset, row.asked.key].add(own)
                 by_name[row.config.digest, row.dataset, row.asked.name].add(own)
     assert all(len(one) == 1 for one in told.values())
-    # The name alone would not do.
-    assert len([one for one in by_name.values() if len(one) > 1]) == 8
+    assert any(len(one) > 1 for one in by_name.values()), "the name alone would do"
