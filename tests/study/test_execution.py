@@ -134,7 +134,17 @@ subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], start_ne
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process keeps the number of its dead parent")
-def test_a_run_stops_when_its_study_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["in front", "in the background"])
+def test_a_run_stops_when_its_study_is_killed(ignored: bool) -> None:
+    # A shell without job control has what it starts in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        _kill_the_study()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _kill_the_study() -> None:
     with subprocess.Popen([sys.executable, "-c", STUDY, RUN], stdout=subprocess.PIPE, text=True) as study:
         assert study.stdout is not None
         assert study.stdout.readline() == "on\n"

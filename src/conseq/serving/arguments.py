@@ -6,6 +6,8 @@ import difflib
 import operator
 from collections.abc import Sequence
 
+import numpy as np
+
 MOST_PADDED = 2**20
 
 
@@ -42,7 +44,7 @@ def whole(name: str, value: object) -> int:
         ValueError: if it is less than 1.
     """
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool | np.bool_):
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:

@@ -64,6 +64,8 @@ def stop_without(parent: int) -> None:
     """
     if sys.platform == "win32":
         return
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def watch() -> None:
         while os.getppid() == parent:
