@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +23,6 @@ def _log(*, times: Times | None = None) -> InteractionLog:
     offsets = np.array([0, 4, 8, 9])
     users = Vocabulary(["u1", "u\n2", "u3"], start=0)
     return InteractionLog(items, offsets, times, users, Vocabulary(IDS, start=1), {"source": {"name": "by hand"}})
-
-
-@contextmanager
-def _files_of_at_most(size: int) -> Iterator[None]:
-    """Lets every write beyond ``size`` bytes of a file fail, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -106,7 +94,9 @@ def test_a_prepared_log_is_replaced_and_other_folders_are_not(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("size", [0, 200, 900])
-def test_a_full_disk_leaves_the_older_log_and_nothing_else(tmp_path: Path, size: int) -> None:
+def test_a_full_disk_leaves_the_older_log_and_nothing_else(
+    tmp_path: Path, size: int, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     save(_log(), tmp_path / "p")
     larger = InteractionLog(
         np.ones(1000, np.int32),
@@ -116,7 +106,7 @@ def test_a_full_disk_leaves_the_older_log_and_nothing_else(tmp_path: Path, size:
         Vocabulary(["i"], start=1),
         {},
     )
-    with pytest.raises(OSError, match=r"File too large"), _files_of_at_most(size):
+    with pytest.raises(OSError, match=r"File too large"), full_disk(size):
         save(larger, tmp_path / "p")
     assert len(load(tmp_path / "p")) == 9
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
