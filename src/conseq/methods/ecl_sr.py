@@ -123,7 +123,7 @@ class ECLSR(Method[TokenEncoder]):
 
     def __init__(self, config: ECLSRConfig, train: TrainSet, backbone: Backbone[TokenEncoder]) -> None:
         super().__init__(train, backbone)
-        _check_encoder(config, self.encoder)
+        _check_direction(config, self.encoder)
         self.config = config
         self.prediction = Prediction(
             config.loss,
@@ -349,12 +349,7 @@ def _linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-def _check_encoder(config: ECLSRConfig, encoder: Encoder) -> None:
-    if not isinstance(encoder, TokenEncoder):
-        raise ValueError(
-            f"ECL-SR judges every item of a history, and {type(encoder).__name__} has no token states; "
-            "use encoder 'sasrec' or 'gru4rec'"
-        )
+def _check_direction(config: ECLSRConfig, encoder: Encoder) -> None:
     if config.detection and not config.causal and isinstance(encoder, GRU4Rec):
         raise ValueError(
             "causal is False, but the encoder is the discriminator, too, and GRU4Rec reads a history forwards only; "
