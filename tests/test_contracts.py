@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from conseq.encoders.encoder import Encoder, TokenEncoder
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
+from conseq.methods.cloze import Cloze, ClozeConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
@@ -33,6 +34,7 @@ from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.prediction import Loss
+from conseq.methods.s3rec import S3Rec, S3RecConfig
 from conseq.nn.items import ItemTable
 from conseq.training.config import TrainingConfig
 from conseq.training.trainer import Stopped, Trainer, evaluating
@@ -64,6 +66,11 @@ class Row:
     needs_states: bool = False
     needs_prefixes: bool = False
     epochs: int = 20  # in which it learns a certain log
+    only: tuple[str, ...] = ()  # the encoders that it can train, where those are few
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        return self.only or tuple(TOKEN_ENCODERS if self.needs_states else ENCODERS)
 
 
 NEXT_ITEM_LOSSES: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
@@ -111,12 +118,17 @@ OTHER_ECL_SR = ECLSRConfig(
     same_user=True,
 )
 
+S3REC = S3RecConfig(loss="cross_entropy", pretrain=1, pretrain_batch=200)
+BOTH_WAYS = ("sasrec-bert", "sasrec-kang")
+
 METHODS = {
     **{
         f"next_item-{loss}": Row(NextItem, NextItemConfig(loss=loss, negatives=4), ("all",))
         for loss in NEXT_ITEM_LOSSES
     },
     "cl4srec": Row(CL4SRec, CL4SRecConfig(negatives=4), ("all",)),
+    "cloze": Row(Cloze, ClozeConfig(mask=0.3), ("all",), only=("bert4rec",), epochs=40),
+    "cloze-chance": Row(Cloze, ClozeConfig(draw="chance", last=0.5), ("all",), only=("bert4rec",), epochs=40),
     "coserec": Row(CoSeRec, CoSeRecConfig(vectors_from=1, negatives=4), ("all",), needs_states=True),
     "ec4srec": Row(EC4SRec, EC4SRecConfig(update_epochs=(1,), unimportant=0.3), ("all",)),
     # Its masks are zeros, from which nothing is learned: it takes longer.
@@ -138,6 +150,18 @@ METHODS = {
     "duorec-unsupervised": Row(DuoRec, DuoRecConfig(pairs="unsupervised"), ("all",)),
     "mclrec": Row(MCLRec, MCLRecConfig(), ("encoder", "augmenters")),
     "mclrec-released": Row(MCLRec, RELEASED_MCLREC, ("encoder", "augmenters", "encoder")),
+    "s3rec": Row(S3Rec, S3REC, ("pretraining",), needs_states=True, only=BOTH_WAYS),
+    "s3rec-attributes": Row(
+        S3Rec, replace(S3REC, attributes=CATEGORIES), ("pretraining",), needs_states=True, only=BOTH_WAYS
+    ),
+    "s3rec-described": Row(
+        S3Rec,
+        replace(S3REC, attributes=CATEGORIES, describe="item", segment=0.0),
+        ("pretraining",),
+        needs_states=True,
+        only=BOTH_WAYS,
+    ),
+    "s3rec-no-pretraining": Row(S3Rec, S3RecConfig(pretrain=0), ("next",), needs_states=True),
     "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",), needs_prefixes=True),
 }
 
@@ -206,15 +230,13 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-PAIRS = [
-    (name, backbone) for name, row in METHODS.items() for backbone in (TOKEN_ENCODERS if row.needs_states else ENCODERS)
-]
+PAIRS = [(name, backbone) for name, row in METHODS.items() for backbone in row.backbones]
 pairs = pytest.mark.parametrize(("name", "backbone"), PAIRS)
 
 # Whole histories ask every token encoder for the same, and the others for what they do not have: one will do.
 INSTANCES: list[tuple[str, str, Instances]] = [
     *((name, backbone, "prefixes") for name, backbone in PAIRS),
-    *((name, TOKEN_ENCODERS[0], "whole") for name, row in METHODS.items() if not row.needs_prefixes),
+    *((name, row.backbones[0], "whole") for name, row in METHODS.items() if not row.needs_prefixes),
 ]
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
+from conseq.methods.cloze import Cloze, ClozeConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
@@ -12,9 +13,11 @@ from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
+from conseq.methods.s3rec import S3Rec, S3RecConfig
 
 METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "cl4srec": (CL4SRec, CL4SRecConfig),
+    "cloze": (Cloze, ClozeConfig),
     "coserec": (CoSeRec, CoSeRecConfig),
     "duorec": (DuoRec, DuoRecConfig),
     "ec4srec": (EC4SRec, EC4SRecConfig),
@@ -23,4 +26,5 @@ METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "mclrec": (MCLRec, MCLRecConfig),
     "mclsr": (MCLSR, MCLSRConfig),
     "next_item": (NextItem, NextItemConfig),
+    "s3rec": (S3Rec, S3RecConfig),
 }
