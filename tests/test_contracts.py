@@ -28,6 +28,7 @@ from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
 from conseq.methods.ecl_sr import ECLSR, ECLSRConfig
+from conseq.methods.elecrec import ELECRec, ELECRecConfig
 from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
@@ -137,6 +138,9 @@ METHODS = {
     "ecl_sr": Row(ECLSR, ECLSRConfig(freeze_after=1), ("all",), needs_states=True),
     "ecl_sr-sum": Row(ECLSR, OTHER_ECL_SR, ("all",), needs_states=True),
     "ecl_sr-deletion": Row(ECLSR, ECLSRConfig(invasive="deletion", mild="normalisation"), ("all",), needs_states=True),
+    "elecrec": Row(ELECRec, ELECRecConfig(), ("all",)),
+    # A generator that guesses right shows its discriminator nothing false: it must guess widely.
+    "elecrec-items": Row(ELECRec, ELECRecConfig(share="items", detection=2.0, power=0.1, sample=0.8), ("all",)),
     "iclrec": Row(ICLRec, ICLRecConfig(clusters=(4,), negatives=4), ("all",), needs_states=True),
     "iclrec-released": Row(ICLRec, RELEASED_ICLREC, ("all",), needs_states=True),
     "iclrec-positions": Row(ICLRec, ICLRecConfig(clusters=(4,), represent="positions"), ("all",), needs_states=True),

@@ -8,6 +8,7 @@ from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
 from conseq.methods.ecl_sr import ECLSR, ECLSRConfig
+from conseq.methods.elecrec import ELECRec, ELECRecConfig
 from conseq.methods.iclrec import ICLRec, ICLRecConfig
 from conseq.methods.mclrec import MCLRec, MCLRecConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
@@ -22,6 +23,7 @@ METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "duorec": (DuoRec, DuoRecConfig),
     "ec4srec": (EC4SRec, EC4SRecConfig),
     "ecl_sr": (ECLSR, ECLSRConfig),
+    "elecrec": (ELECRec, ELECRecConfig),
     "iclrec": (ICLRec, ICLRecConfig),
     "mclrec": (MCLRec, MCLRecConfig),
     "mclsr": (MCLSR, MCLSRConfig),
