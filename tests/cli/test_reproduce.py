@@ -71,6 +71,8 @@ def test_a_table_is_run_recorded_and_printed_beside_the_paper_s(
     assert len(runs) == 2
     assert main(["compare", *runs, "--history", "keep"]) == 2  # two seeds of one experiment
     assert "at least two experiments" in capsys.readouterr().err
+    assert main(["compare", "--history", "keep", "--metrics", "HR@10", *runs]) == 2
+    assert f"--metrics takes all that follows it, {runs[0]} too: name the runs first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

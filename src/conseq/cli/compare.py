@@ -31,6 +31,9 @@ class Options:
 def run(argv: list[str]) -> int:
     """Compares runs and prints a table."""
     options = tyro.cli(Options, prog="conseq compare", args=argv)
+    for one in options.metrics:
+        if "/" in one or Path(one).is_dir():
+            raise ValueError(f"--metrics takes all that follows it, {one} too: name the runs first, then the options")
     from conseq.evaluation.tables import as_text, comparison_table
     from conseq.study.comparison import compare_runs
 
