@@ -18,17 +18,17 @@ def train(instances: Instances, length: int = 8) -> TrainSet:
 
 def test_a_whole_history_is_completed_by_its_last_item() -> None:
     one = train("whole")
-    assert completed(one.batch(torch.arange(3))).to_lists() == LISTS
+    assert completed(one, torch.arange(3)).to_lists() == LISTS
 
 
 def test_a_prefix_is_completed_by_its_target() -> None:
     one = train("prefixes")
-    found = completed(one.batch(torch.arange(len(one)))).to_lists()
+    found = completed(one, torch.arange(len(one))).to_lists()
     assert found == [[1, 2], [1, 2, 3], [1, 2, 3, 4], [5, 6], [7, 8], [7, 8, 9]]
 
 
 def test_a_completed_history_is_one_longer_than_what_is_read() -> None:
-    assert completed(train("whole", 2).batch(torch.tensor([0, 1]))).to_lists() == [[1, 2, 3], [2, 3, 4]]
+    assert completed(train("whole", 2), torch.tensor([0, 1])).to_lists() == [[1, 2, 3], [2, 3, 4]]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Cloze(Method[BERT4Rec]):
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the term ``cloze`` (eq. 8, but over all masked items of the batch alike)."""
-        seqs = completed(batch)
+        seqs = completed(self.train_set, batch.rows)
         chosen = self.chosen(seqs, rng)
         places = chosen.nonzero().squeeze(1)
         masked = seqs.replace(seqs.ids.masked_fill(chosen, self.encoder.items.mask_id))

@@ -146,7 +146,7 @@ class S3Rec(Method[TokenEncoder]):
 
     def sequences(self, batch: Batch) -> tuple[Sequences, Tensor]:
         """Gives what a batch pretrains on: ``S`` sequences of at least two items, and their users, int64 ``[S]``."""
-        seqs, users = completed(batch), batch.users
+        seqs, users = completed(self.train_set, batch.rows), batch.users
         if self.config.every_prefix and not batch.at_last:
             # One item has nothing beside it to be recovered from.
             users = users.repeat_interleave(seqs.lengths - 1)
@@ -215,9 +215,8 @@ class S3Rec(Method[TokenEncoder]):
         place = seqs.positions - start[seqs.rows]
         inside = (place >= 0) & (place < size[seqs.rows])
         every = self.train_set.sequences.ids
-        # No longer than what there is to cut from; a log of a few items is shorter than half a long history.
-        begin = random_below((every.numel() - size + 1).clamp(min=1), rng)
-        other = every[(begin[seqs.rows] + place).clamp(0, every.numel() - 1)]
+        begin = random_below(every.numel() - size + 1, rng)
+        other = every[(begin[seqs.rows] + place).clamp(0, every.numel() - 1)]  # of what is masked below, anything
         mask = self.encoder.items.mask_id
         return [
             seqs.replace(seqs.ids.masked_fill(inside, mask)),

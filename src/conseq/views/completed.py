@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from conseq.data.sequences import Sequences, slices
-from conseq.data.train_set import Batch
+from conseq.data.train_set import TrainSet
 
 
-def completed(batch: Batch) -> Sequences:
-    """Gives each history of a batch and the item after its end, as one sequence.
+def completed(train: TrainSet, rows: Tensor) -> Sequences:
+    """Gives the history of each example and the item after its end, which stand side by side in the train set.
 
     Args:
-        batch: Training examples.
+        train: The examples.
+        rows: int64 ``[B]``, their numbers.
 
     Returns:
         ``B`` sequences of at least two items: one item longer than the histories.
     """
-    seqs = batch.history
-    after = torch.arange(len(seqs) + 1, device=seqs.device)
-    ids = seqs.ids.new_empty(seqs.ids.numel() + len(seqs))
-    ids[torch.arange(seqs.ids.numel(), device=seqs.device) + seqs.rows] = seqs.ids
-    offsets = seqs.offsets + after
-    ids[offsets[1:] - 1] = batch.targets
-    return Sequences(ids, offsets)
+    start = train.start[rows]
+    return slices(train.sequences.ids, start, train.end[rows] + 1 - start)
 
 
 def prefixes(seqs: Sequences, *, least: int = 1) -> Sequences:
