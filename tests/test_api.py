@@ -95,7 +95,7 @@ def test_a_misspelt_setting_is_named() -> None:
             None,
             {},
             TypeError,
-            "method: expected a name, a mapping or a settings object, found None; known: cl4srec, clo",
+            "method: expected a name, a mapping or a settings object, found None; known: bpr, cl4srec, clo",
         ),
         (
             "next_item",

@@ -5,6 +5,7 @@ from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.encoders.gru4rec import GRU4RecConfig
+from conseq.encoders.matrix_factorization import MatrixFactorizationConfig
 from conseq.encoders.sasrec import SASRecConfig
 
 ENCODERS: dict[str, type[Backbone[Encoder]]] = {
@@ -13,4 +14,5 @@ ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "caser": CaserConfig,
     "attentive": AttentiveConfig,
     "bert4rec": BERT4RecConfig,
+    "matrix_factorization": MatrixFactorizationConfig,
 }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from conseq.methods.bpr import BPR, BPRConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.cloze import Cloze, ClozeConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
@@ -17,6 +18,7 @@ from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.s3rec import S3Rec, S3RecConfig
 
 METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
+    "bpr": (BPR, BPRConfig),
     "cl4srec": (CL4SRec, CL4SRecConfig),
     "cloze": (Cloze, ClozeConfig),
     "coserec": (CoSeRec, CoSeRecConfig),

@@ -12,15 +12,20 @@ import numpy as np
 from conseq.config import parse
 from conseq.data.log import InteractionLog
 from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.matrix_factorization import MatrixFactorization
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import one_of
-from conseq.run.runner import History, judge, resolve_device
+from conseq.run.runner import History, data_record, judge, resolve_device
 from conseq.run.splitting import SPLITS, Splitting
 from conseq.serving.bundle import Bundle, load_bundle
 
 OTHER_CUT_NOTE = (
     "note: the model was trained under the cut {trained} and is judged under {judged}: training may have seen what is "
     "held out here, so the numbers may be too good; without a slicing the model's own cut is used"
+)
+OTHER_USERS_NOTE = (
+    "note: the model has a vector for each user of the log it was trained on, and this log is another one: every user "
+    "is a stranger, whose vector is made of the history"
 )
 
 
@@ -54,8 +59,27 @@ def judge_bundle(
     """
     folder = path / "bundle" if (path / "config.json").exists() else path
     bundle = load_bundle(folder, resolve_device(device))
+    forget_other_users(bundle, log)
     split = cut_of(bundle, slicing).cut(renumber(log, bundle.item_ids, unknown=unknown))
     return replace(judge(bundle.encoder, split, history=history, part=part), model=type(bundle.encoder).__name__)
+
+
+def forget_other_users(bundle: Bundle, log: InteractionLog) -> None:
+    """Makes strangers of the users of ``log`` where the model has vectors of the users of another one.
+
+    Standard error says so.
+
+    Args:
+        bundle: The model, and the record of what it was trained on.
+        log: The log that it is to be judged on.
+    """
+    if not isinstance(bundle.encoder, MatrixFactorization):
+        return
+    trained_on = bundle.provenance.get("data")
+    if isinstance(trained_on, dict) and trained_on.get("hash") == data_record(log)["hash"]:
+        return
+    print(OTHER_USERS_NOTE, file=sys.stderr)
+    bundle.encoder.forget_users()
 
 
 def cut_of(bundle: Bundle, slicing: str | None) -> Splitting:
