@@ -16,6 +16,7 @@ from conseq.evaluation.result import Evaluation
 from conseq.methods import METHODS
 from conseq.run import runner
 from conseq.run.config import RunConfig, from_record, name_of, read_experiment
+from conseq.run.starting import started
 from conseq.serving.recommender import Recommender
 
 Settings = str | Mapping[str, Any] | object
@@ -77,7 +78,7 @@ class Model(Recommender):
         runner.save(self._outcome, self._log, Path(folder))
 
 
-def train(
+def train(  # noqa: PLR0913  (one for each section, and where from and where to)
     method: Settings,
     log: InteractionLog,
     *,
@@ -85,6 +86,7 @@ def train(
     split: Settings | None = None,
     training: Mapping[str, Any] | object | None = None,
     experiment: Path | str | None = None,
+    start: Path | str | None = None,
     run: Path | str | None = None,
     show: runner.Show = "lines",
 ) -> Model:
@@ -101,6 +103,8 @@ def train(
         split: How the log is cut; leave-one-out where neither this nor the experiment says otherwise.
         training: Settings of the loop: a mapping or a :class:`conseq.TrainingConfig`.
         experiment: A TOML file whose settings apply where the other arguments do not say otherwise.
+        start: A bundle, or the folder of a finished run, with whose weights the encoder begins (and whose encoder it
+            has where the other arguments do not say otherwise). Items are found by their ids; new ones begin at random.
         run: The run's folder, for metrics, checkpoint and bundle; a run that is there already is gone on with.
         show: Progress on standard error: ``bar``, ``lines`` or ``nothing``.
 
@@ -108,7 +112,9 @@ def train(
         The model.
 
     Raises:
-        ValueError: on an unknown name or key, settings that do not fit the log, or a folder that holds another run.
+        ValueError: on an unknown name or key, settings that do not fit the log or what is started from, or a folder
+            that holds another run.
+        FileNotFoundError: if there is no bundle to start from.
         TypeError: if a setting is neither a name, a mapping nor a settings object, or the log is not one.
         BlockingIOError: if another process is at work in the folder of the run.
         FloatingPointError: if training diverges.
@@ -127,8 +133,11 @@ def train(
         table = _table(section, value)
         same = table.get("name") in (None, tables.get(section, {}).get("name"))
         tables[section] = {**tables.get(section, {}), **table} if same else table
+    begun = None if start is None else Path(start)
+    if begun is not None:
+        tables = started(tables, begun)
     config = from_record(tables, source="train()")
-    outcome = runner.run(config, log, folder=None if run is None else Path(run), show=show)
+    outcome = runner.run(config, log, folder=None if run is None else Path(run), start=begun, show=show)
     return Model(outcome, log)
 
 

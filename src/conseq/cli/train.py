@@ -24,6 +24,7 @@ class _Names:
     encoder: str | None
     split: str | None
     experiment: Path | None
+    start: Path | None
 
 
 def run(argv: list[str]) -> int:
@@ -45,7 +46,7 @@ def run(argv: list[str]) -> int:
         options.run or Path("runs") / f"{config.method_name.split(':')[-1]}-{Path(options.data).stem}-{config.digest}"
     )
     try:
-        outcome = runner.run(config, log, folder=folder, show=show, tensorboard=options.tensorboard)
+        outcome = runner.run(config, log, folder=folder, start=names.start, show=show, tensorboard=options.tensorboard)
     except runner.Stopped as stopped:
         print(f"{stopped}; the state is in {folder}. To go on, give the same command", file=sys.stderr)
         return 130
@@ -57,15 +58,17 @@ def _names(argv: list[str]) -> tuple[_Names, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--encoder", "--split"):
         parser.add_argument(option)
-    parser.add_argument("--experiment", type=Path)
+    for option in ("--experiment", "--start"):
+        parser.add_argument(option, type=Path)
     known, rest = parser.parse_known_args(argv)
     method = rest.pop(0) if rest and not rest[0].startswith("-") else None
-    return _Names(method, known.encoder, known.split, known.experiment), rest
+    return _Names(method, known.encoder, known.split, known.experiment, known.start), rest
 
 
 def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
     """Gives the command's options and the experiment, from the experiment file and the command line."""
     from conseq.run.config import RunConfig, from_record, read_experiment
+    from conseq.run.starting import started
 
     tables = {} if names.experiment is None else read_experiment(names.experiment)
     written = tables.get("method", {}).get("name", names.method)
@@ -77,6 +80,8 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
             tables[section] = {}
         if name is not None:
             tables[section] = {**tables.get(section, {}), "name": name}
+    if names.start is not None:
+        tables = started(tables, names.start)
     base = from_record(tables, source=str(names.experiment or "conseq train"))
     flat = tyro.conf.OmitArgPrefixes
     options_class = make_dataclass(
@@ -95,7 +100,10 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
         frozen=True,
     )
     prog = f"conseq train {names.method or 'METHOD'}"
-    about = "Also: --experiment FILE, --encoder NAME, --split NAME; the options below are those of the ones named."
+    about = (
+        "Also: --experiment FILE, --encoder NAME, --split NAME; the options below are those of the ones named. "
+        "--start BUNDLE (or run) begins with its weights."
+    )
     options: Any = tyro.cli(options_class, prog=prog, description=about, args=rest)
     config = RunConfig(
         method_name=base.method_name,
@@ -104,6 +112,7 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
         encoder=options.encoder,
         split=options.split,
         training=options.training,
+        start=base.start,
     )
     return options, config
 

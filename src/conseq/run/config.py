@@ -22,6 +22,8 @@ from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
 from conseq.training.config import TrainingConfig
 
 SECTIONS = ("method", "encoder", "split", "training")
+START = "start"
+"""The section of a run that did not begin at random; no section of an experiment that one writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class RunConfig:
         encoder: Its settings.
         split: How the log is cut.
         training: The loop's settings.
+        start: SHA-256 of the stored weights that the encoder begins with; None: it begins at random.
     """
 
     method_name: str
@@ -43,14 +46,17 @@ class RunConfig:
     encoder: Backbone[Encoder]
     split: Splitting
     training: TrainingConfig
+    start: str | None = None
 
     def record(self) -> dict[str, dict[str, Any]]:
         """Gives the experiment as plain values by section; :func:`from_record` gives it back."""
+        start = {} if self.start is None else {START: {"weights": self.start}}
         return {
             "method": {"name": self.method_name, **to_json(self.method)},
             "encoder": {"name": self.encoder_name, **to_json(self.encoder)},
             "split": {"name": self.split.name, **to_json(self.split)},
             "training": to_json(self.training),
+            **start,
         }
 
     @property
@@ -64,7 +70,8 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
 
     Args:
         values: Tables by section (``method``, ``encoder``, ``split``, ``training``); the first three hold a
-            ``name``. What is left out has its default.
+            ``name``. What is left out has its default. The record of a run that began with stored weights has a
+            section ``start``, too.
         source: What the values came from, named in errors.
 
     Returns:
@@ -87,6 +94,7 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
         encoder=parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder"),
         split=parse(SPLITS[split_name], tables["split"], source=f"{source}: split"),
         training=parse(TrainingConfig, tables["training"], source=f"{source}: training"),
+        start=_start(values, source),
     )
 
 
@@ -229,12 +237,22 @@ def _name(table: dict[str, Any], default: str, source: str) -> str:
     return name
 
 
+def _start(values: Mapping[str, object], source: str) -> str | None:
+    if START not in values:
+        return None
+    table = values[START]
+    weights = table.get("weights") if isinstance(table, Mapping) else None
+    if not isinstance(weights, str) or not isinstance(table, Mapping) or set(table) != {"weights"}:
+        raise ValueError(f"{source}: section {START!r} holds the SHA-256 of weights alone, found {_short(table)}")
+    return weights
+
+
 def _check_sections(values: Mapping[str, object], source: str) -> None:
     for section, table in values.items():
-        if section not in SECTIONS:
+        if section not in (*SECTIONS, START):
             raise ValueError(f"{source}: {_unknown('section', section, SECTIONS)}")
         if not isinstance(table, Mapping):
-            named = isinstance(table, str) and section != "training"
+            named = isinstance(table, str) and section not in {"training", START}
             how = f"; write [{section}] and below it name = {table!r}" if named else ""
             raise ValueError(f"{source}: section {section!r} must be a table, found {table!r}{how}")
 

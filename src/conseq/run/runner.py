@@ -30,6 +30,7 @@ from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class, one_of
 from conseq.run.folder import claimed
 from conseq.run.provenance import versions
+from conseq.run.starting import begin, weights_of
 from conseq.serving.bundle import save_bundle
 from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
 from conseq.training.trainer import Stopped, Trainer, Watcher
@@ -72,6 +73,7 @@ def run(
     log: InteractionLog,
     *,
     folder: Path | None = None,
+    start: Path | None = None,
     show: Show = "nothing",
     tensorboard: bool = False,
 ) -> Outcome:
@@ -84,6 +86,7 @@ def run(
         config: The experiment.
         log: What to learn from.
         folder: The run's folder: configuration, metrics, checkpoint, evaluations, bundle. None: nothing is written.
+        start: The bundle (or the run) whose weights ``config.start`` names.
         show: Progress on standard error.
         tensorboard: Also write TensorBoard events into the folder.
 
@@ -91,7 +94,7 @@ def run(
         The outcome.
 
     Raises:
-        ValueError: if the folder holds another run, or the experiment does not fit the log.
+        ValueError: if the folder holds another run, or the experiment fits neither the log nor what it starts from.
         BlockingIOError: if another process is at work in the folder.
         FloatingPointError: if the loss, or a score in validation, is not finite.
         Stopped: after Ctrl-C, with the state saved.
@@ -101,6 +104,7 @@ def run(
     split = config.split.cut(log)
     device = resolve_device(config.training.device)
     method = build(config, split, device, item_ids=log.item_ids)
+    _begin(method, config, log, start, show=show)
     with nullcontext() if folder is None else claimed(folder, config, data_record(log)):
         if split.name == "leave_one_out" and show != "nothing":
             print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
@@ -149,6 +153,22 @@ def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vo
     # Methods are constructed as Method(config, train, backbone); the base class leaves the first to them.
     method: Method[Any] = make(config.method, train.to(device), config.encoder)  # type: ignore[arg-type,call-arg]
     return method.to(device)
+
+
+def _begin(method: Method[Any], config: RunConfig, log: InteractionLog, start: Path | None, *, show: Show) -> None:
+    """Gives the encoder the weights that the experiment starts from, if it does."""
+    found = None if start is None else weights_of(start)
+    if found != config.start:
+        wanted, given = (f"the weights {one[:12]}…" if one else "random weights" for one in (config.start, found))
+        raise ValueError(
+            f"the experiment starts from {wanted}, and was given {given}; name the bundle or the run that has them as "
+            "start (--start in a shell), or begin another run"
+        )
+    if start is None:
+        return
+    known_items = begin(method.encoder, config.encoder, log.item_ids, start)
+    if show != "nothing":
+        print(f"starting from {start}, which knows {known_items:,} of {log.n_items:,} items", file=sys.stderr)
 
 
 def judge(
