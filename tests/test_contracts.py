@@ -38,6 +38,7 @@ from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.prediction import Loss
 from conseq.methods.s3rec import S3Rec, S3RecConfig
+from conseq.methods.view_contrast import ViewContrast, ViewContrastConfig
 from conseq.nn.items import ItemTable
 from conseq.training.config import TrainingConfig
 from conseq.training.trainer import Stopped, Trainer, evaluating
@@ -173,6 +174,17 @@ METHODS = {
         only=BOTH_WAYS,
     ),
     "s3rec-no-pretraining": Row(S3Rec, S3RecConfig(pretrain=0), ("next",), needs_states=True),
+    "view_contrast": Row(ViewContrast, ViewContrastConfig(mild="dropout"), ("all",)),
+    "view_contrast-edits": Row(
+        ViewContrast,
+        ViewContrastConfig(
+            operators=("substitute", "delete"), mild="perturbation", similarity="cosine", temperature=0.5
+        ),
+        ("all",),
+    ),
+    "view_contrast-mild": Row(
+        ViewContrast, ViewContrastConfig(operators=(), mild="normalisation", remove_same_user=True), ("all",)
+    ),
     "mclsr": Row(MCLSR, MCLSRConfig(negatives=8, neighbours=5), ("all",), needs_prefixes=True),
 }
 

@@ -16,6 +16,7 @@ from conseq.methods.mclsr import MCLSR, MCLSRConfig
 from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.s3rec import S3Rec, S3RecConfig
+from conseq.methods.view_contrast import ViewContrast, ViewContrastConfig
 
 METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "bpr": (BPR, BPRConfig),
@@ -31,4 +32,5 @@ METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "mclsr": (MCLSR, MCLSRConfig),
     "next_item": (NextItem, NextItemConfig),
     "s3rec": (S3Rec, S3RecConfig),
+    "view_contrast": (ViewContrast, ViewContrastConfig),
 }

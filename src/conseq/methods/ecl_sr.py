@@ -29,7 +29,7 @@ from conseq.methods.prediction import Loss, Prediction
 from conseq.nn import pooling
 from conseq.objectives.contrast import one_way_info_nce
 from conseq.objectives.detection import fill_in, masked_item, replaced_item_detection
-from conseq.views import invasive
+from conseq.views import invasive, mild
 from conseq.views.invasive import Choice, Draw, Edit, Edited
 
 Weight = Annotated[float, Field(ge=0)]
@@ -226,14 +226,10 @@ class ECLSR(Method[TokenEncoder]):
         return torch.stack(terms).mean()
 
     def mildly(self, users: Tensor, rng: torch.Generator) -> Tensor:
-        """Gives user vectors ``[B, D]`` after normalisation (eq. 9) or perturbation (eqs. 7-8).
-
-        The perturbation is drawn from the vectors and passes no gradient to them.
-        """
+        """Gives user vectors ``[B, D]`` after normalisation (eq. 9) or perturbation (eqs. 7-8)."""
         if self.config.mild == "normalisation":
-            return F.normalize(users, dim=1)
-        drawn = torch.rand(users.shape, generator=rng).to(users) * users.detach()
-        return users + self.config.noise * F.normalize(drawn, dim=1)
+            return mild.normalised(users)
+        return mild.perturbed(users, self.config.noise, rng)
 
     def edited(self, batch: Batch, rng: torch.Generator) -> tuple[Edited | None, Tensor | None]:
         """Gives the edited histories S'' and L_Gen, each None where there is none."""
