@@ -125,20 +125,26 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
         )
     if not isinstance(log, InteractionLog):
         raise TypeError(_no_log(log))
-    tables = {} if experiment is None else read_experiment(experiment)
     given = {"method": method, "encoder": encoder, "split": split, "training": training}
-    for section, value in given.items():
-        if value is None:
-            continue
-        table = _table(section, value)
-        same = table.get("name") in (None, tables.get(section, {}).get("name"))
-        tables[section] = {**tables.get(section, {}), **table} if same else table
+    tables = _tables({} if experiment is None else read_experiment(experiment), given)
     begun = None if start is None else Path(start)
     if begun is not None:
         tables = started(tables, begun)
     config = from_record(tables, source="train()")
     outcome = runner.run(config, log, folder=None if run is None else Path(run), start=begun, show=show)
     return Model(outcome, log)
+
+
+def _tables(written: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Gives the tables of an experiment file, each changed by what a caller gave, or replaced where names differ."""
+    tables = {section: dict(table) for section, table in written.items()}
+    for section, value in given.items():
+        if value is None:
+            continue
+        table = _table(section, value)
+        same = table.get("name") in (None, tables.get(section, {}).get("name"))
+        tables[section] = {**tables.get(section, {}), **table} if same else table
+    return tables
 
 
 def _table(section: str, value: Settings) -> dict[str, Any]:

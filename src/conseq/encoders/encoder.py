@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 
@@ -57,6 +57,11 @@ class Encoder(Scorer):
     def scores(self, users: Tensor, histories: Sequences) -> Tensor:
         """Gives the inner product of the user vectors with every item, float ``[B, V]``."""
         return self(histories) @ self.items.candidates.T
+
+
+def scores_are_products(scorer: Scorer) -> TypeGuard[Encoder]:
+    """Gives whether scores are what :class:`Encoder` makes them: inner products of user vectors with the items'."""
+    return isinstance(scorer, Encoder) and type(scorer).scores is Encoder.scores
 
 
 class TokenEncoder(Encoder):

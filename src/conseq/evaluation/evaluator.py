@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from conseq.data.sequences import Sequences
 from conseq.data.sequences import slices as part_of
 from conseq.data.splits import HeldOut
-from conseq.encoders.encoder import Scorer
+from conseq.encoders.encoder import Scorer, scores_are_products
 from conseq.encoders.floors import OwnHistory, Popularity, item_counts
 from conseq.evaluation.metrics import Floats, coverage, mean_popularity, means
 from conseq.evaluation.ranks import Protocol, distinct, target_ranks, top_items
 from conseq.evaluation.result import Evaluation
 from conseq.evaluation.slices import slices
+from conseq.nn.products import Products
 
 _CPU_SCORES = 2**22
 """Scores held at a time on a CPU (16 MiB of float32); larger blocks leave its last cache."""
@@ -116,10 +117,12 @@ def _judge(
     # Histories of one length share a batch, the longest first: what does not fit in memory fails at once.
     order = torch.argsort(held_out.histories.lengths, descending=True, stable=True)
     with _judging(scorer, device) as where:
-        for rows in torch.split(order, batch_size or _batch_size(scorer.n_items, where)):
+        size = batch_size or _batch_size(scorer.n_items, where)
+        score = _scoring(scorer, min(size, len(order)))
+        for rows in torch.split(order, size):
             asked = targets.select(rows)
             histories = held_out.histories.select(rows).to(where)
-            scores = scorer.scores(held_out.users[rows].to(where), histories)
+            scores = score(held_out.users[rows].to(where), histories)
             _check_scores(scores, len(rows), scorer)
             excluded = histories if protocol.history == "exclude" else None
             found = target_ranks(scores, asked.to(where), excluded=excluded, ties=protocol.ties)
@@ -128,6 +131,14 @@ def _judge(
             if top:
                 lists[rows] = top_items(scores, top, excluded=excluded).cpu()
     return _Judged(ranks.numpy(), equals.numpy(), lists.numpy() if top else None)
+
+
+def _scoring(scorer: Scorer, rows: int) -> Callable[[Tensor, Sequences], Tensor]:
+    """Gives what scores at most ``rows`` histories; what it gives holds until it is called again."""
+    if not scores_are_products(scorer):
+        return scorer.scores
+    products = Products(scorer.items.candidates, rows)
+    return lambda users, histories: products(scorer(histories))
 
 
 @contextmanager

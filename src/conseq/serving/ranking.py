@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from conseq.data.sequences import Sequences
-from conseq.encoders.encoder import Encoder, Scorer
+from conseq.encoders.encoder import Encoder, Scorer, scores_are_products
+from conseq.nn.products import Products
 from conseq.serving.arguments import check_choice
 from conseq.serving.histories import Block
 from conseq.serving.topk import top_k
@@ -21,8 +22,6 @@ OnEmpty = Literal["error", "popular", "blank"]
 # A block of scores that stays in a core's cache is made about 1.5 times as fast as one that does not; an
 # accelerator wants it large. Below 16 rows the item table would be read from memory too often.
 CPU_CELLS, DEVICE_CELLS, FEWEST_ROWS = 2**20, 2**26, 16
-# Numbers of a line of the cache.
-ALIGNED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,11 +144,9 @@ class Ranker:
         if not len(seqs):
             return
         if self.table is not None and isinstance(self.scorer, Encoder):
-            width = len(self.table)
-            # Rows that begin where a line of the cache does: a CPU makes a product of 12,101 columns in half the time.
-            block = self.table.new_empty(self.block_rows, -(-width // ALIGNED) * ALIGNED)
+            products = Products(self.table, self.block_rows)
             for users in parts(self.scorer(seqs), self.block_rows):
-                yield torch.mm(users, self.table.T, out=block[: len(users), :width]).float()
+                yield products(users).float()
             return
         for rows in parts(torch.arange(len(seqs), device=self.device), self.block_rows):
             strangers = torch.full_like(rows, -1)
@@ -158,7 +155,7 @@ class Ranker:
 
     def _table(self) -> Tensor | None:
         """Gives the candidates' vectors where scores are inner products with them."""
-        if not isinstance(self.scorer, Encoder) or type(self.scorer).scores is not Encoder.scores:
+        if not scores_are_products(self.scorer):
             return None
         table = self.scorer.items.candidates
         return table if self.query.candidates is None else table[self.numbers - 1]
