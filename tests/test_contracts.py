@@ -20,6 +20,7 @@ from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Encoder, TokenEncoder
+from conseq.encoders.gcsan import GCSANConfig
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.matrix_factorization import MatrixFactorizationConfig
 from conseq.encoders.sasrec import SASRecConfig
@@ -55,6 +56,7 @@ ENCODERS: dict[str, Callable[[ItemTable], Encoder]] = {
     "caser": CaserConfig(width=16, dropout=0.1),
     "attentive": AttentiveConfig(width=16, max_length=LENGTH),
     "bert4rec": BERT4RecConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1),
+    "gcsan": GCSANConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1, attention_dropout=0.1),
     "matrix_factorization": MatrixFactorizationConfig(width=16, max_length=LENGTH),
 }
 

@@ -4,6 +4,7 @@ from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
 from conseq.encoders.encoder import Backbone, Encoder
+from conseq.encoders.gcsan import GCSANConfig
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.matrix_factorization import MatrixFactorizationConfig
 from conseq.encoders.sasrec import SASRecConfig
@@ -14,5 +15,6 @@ ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "caser": CaserConfig,
     "attentive": AttentiveConfig,
     "bert4rec": BERT4RecConfig,
+    "gcsan": GCSANConfig,
     "matrix_factorization": MatrixFactorizationConfig,
 }
