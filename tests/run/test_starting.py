@@ -151,7 +151,9 @@ def test_what_is_no_bundle_is_refused_before_anything_is_written(tmp_path: Path)
 
 def test_a_section_of_the_start_that_nobody_wrote_is_refused() -> None:
     for table in ({"weights": 3}, {"path": "run"}, {}):
-        with pytest.raises(ValueError, match="section 'start' holds the SHA-256 of weights alone, found"):
+        with pytest.raises(
+            ValueError, match="section 'start' holds the SHA-256 of weights alone, or the tables of an experiment"
+        ):
             from_record({"start": table}, source="file")
     with pytest.raises(ValueError, match=r"section 'start' must be a table, found 'run'$"):
         from_record({"start": "run"}, source="file")

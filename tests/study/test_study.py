@@ -375,6 +375,6 @@ def test_a_process_that_does_not_save_in_time_is_killed(monkeypatch: pytest.Monk
     process.stdout.readline()
     job: Any = "the job"
     work = execution._Work(job, to_train=True, to_record=True, analyses=[])
-    assert execution._stop([execution._Running(work, process, Path("x"))]) == [job]
+    assert execution._stop([execution._Running(work, process, Path("x"), None, Path("run"))]) == [job]
     assert process.wait(5) != 0
     process.stdout.close()

@@ -23,7 +23,8 @@ from conseq.training.config import TrainingConfig
 
 SECTIONS = ("method", "encoder", "split", "training")
 START = "start"
-"""The section of a run that did not begin at random; no section of an experiment that one writes."""
+"""The section of a run that did not begin at random; no section of an experiment file, whose rows in a table may have
+one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class RunConfig:
         encoder: Its settings.
         split: How the log is cut.
         training: The loop's settings.
-        start: SHA-256 of the stored weights that the encoder begins with; None: it begins at random.
+        start: What the encoder begins with: the weights of this experiment, run on the same log, or the stored weights
+            of this SHA-256; None: it begins at random.
     """
 
     method_name: str
@@ -46,17 +48,17 @@ class RunConfig:
     encoder: Backbone[Encoder]
     split: Splitting
     training: TrainingConfig
-    start: str | None = None
+    start: RunConfig | str | None = None
 
     def record(self) -> dict[str, dict[str, Any]]:
         """Gives the experiment as plain values by section; :func:`from_record` gives it back."""
-        start = {} if self.start is None else {START: {"weights": self.start}}
+        start = {"weights": self.start} if isinstance(self.start, str) else self.start and self.start.record()
         return {
             "method": {"name": self.method_name, **to_json(self.method)},
             "encoder": {"name": self.encoder_name, **to_json(self.encoder)},
             "split": {"name": self.split.name, **to_json(self.split)},
             "training": to_json(self.training),
-            **start,
+            **({START: start} if start else {}),
         }
 
     @property
@@ -70,8 +72,8 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
 
     Args:
         values: Tables by section (``method``, ``encoder``, ``split``, ``training``); the first three hold a
-            ``name``. What is left out has its default. The record of a run that began with stored weights has a
-            section ``start``, too.
+            ``name``. What is left out has its default. The record of a run that did not begin at random has a section
+            ``start``, too: ``weights``, a SHA-256, or the tables of the experiment whose weights it began with.
         source: What the values came from, named in errors.
 
     Returns:
@@ -237,14 +239,19 @@ def _name(table: dict[str, Any], default: str, source: str) -> str:
     return name
 
 
-def _start(values: Mapping[str, object], source: str) -> str | None:
+def _start(values: Mapping[str, object], source: str) -> RunConfig | str | None:
     if START not in values:
         return None
     table = values[START]
     weights = table.get("weights") if isinstance(table, Mapping) else None
-    if not isinstance(weights, str) or not isinstance(table, Mapping) or set(table) != {"weights"}:
-        raise ValueError(f"{source}: section {START!r} holds the SHA-256 of weights alone, found {_short(table)}")
-    return weights
+    if isinstance(table, Mapping) and isinstance(weights, str) and set(table) == {"weights"}:
+        return weights
+    if not isinstance(table, Mapping) or "method" not in table:
+        raise ValueError(
+            f"{source}: section {START!r} holds the SHA-256 of weights alone, or the tables of an experiment, found "
+            f"{_short(table)}"
+        )
+    return from_record(table, source=f"{source}: {START}")
 
 
 def _check_sections(values: Mapping[str, object], source: str) -> None:

@@ -108,8 +108,10 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _starts(config: RunConfig) -> tuple[str, str]:
-    return method_class(config.method_name)[0].__module__, encoder_class(config.encoder_name).__module__
+def _starts(config: RunConfig) -> tuple[str, ...]:
+    own = method_class(config.method_name)[0].__module__, encoder_class(config.encoder_name).__module__
+    # What made the weights that a run starts from decides its result, too.
+    return own + _starts(config.start) if isinstance(config.start, RunConfig) else own
 
 
 @cache

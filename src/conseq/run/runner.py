@@ -30,7 +30,7 @@ from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class, one_of
 from conseq.run.folder import claimed
 from conseq.run.provenance import versions
-from conseq.run.starting import begin, weights_of
+from conseq.run.starting import begin, check_made_by, weights_of
 from conseq.serving.bundle import save_bundle
 from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
 from conseq.training.trainer import Stopped, Trainer, Watcher
@@ -86,7 +86,7 @@ def run(
         config: The experiment.
         log: What to learn from.
         folder: The run's folder: configuration, metrics, checkpoint, evaluations, bundle. None: nothing is written.
-        start: The bundle (or the run) whose weights ``config.start`` names.
+        start: The bundle (or the run) whose weights ``config.start`` names; where that is an experiment, its run.
         show: Progress on standard error.
         tensorboard: Also write TensorBoard events into the folder.
 
@@ -157,18 +157,25 @@ def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vo
 
 def _begin(method: Method[Any], config: RunConfig, log: InteractionLog, start: Path | None, *, show: Show) -> None:
     """Gives the encoder the weights that the experiment starts from, if it does."""
-    found = None if start is None else weights_of(start)
-    if found != config.start:
-        wanted, given = (f"the weights {one[:12]}…" if one else "random weights" for one in (config.start, found))
-        raise ValueError(
-            f"the experiment starts from {wanted}, and was given {given}; name the bundle or the run that has them as "
-            "start (--start in a shell), or begin another run"
-        )
+    if isinstance(config.start, RunConfig):
+        check_made_by(start, config.start, data_record(log)["hash"])
+    else:
+        _check_weights(config.start, start)
     if start is None:
         return
     known_items = begin(method.encoder, config.encoder, log.item_ids, start)
     if show != "nothing":
         print(f"starting from {start}, which knows {known_items:,} of {log.n_items:,} items", file=sys.stderr)
+
+
+def _check_weights(asked: str | None, start: Path | None) -> None:
+    found = None if start is None else weights_of(start)
+    if found != asked:
+        wanted, given = (f"the weights {one[:12]}…" if one else "random weights" for one in (asked, found))
+        raise ValueError(
+            f"the experiment starts from {wanted}, and was given {given}; name the bundle or the run that has them as "
+            "start (--start in a shell), or begin another run"
+        )
 
 
 def judge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from conseq.config import to_json
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Backbone, Encoder
-from conseq.run.config import START
+from conseq.run.config import START, RunConfig, from_record, read_experiment
 from conseq.run.folder import CONFIG
 from conseq.serving.bundle import WEIGHTS, encoder_name, load_bundle, read_manifest
 
@@ -84,6 +85,28 @@ def started(tables: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, di
     return {START: {"weights": weights_of(path)}, **found}
 
 
+def check_made_by(run: Path | None, experiment: RunConfig, data_hash: str) -> None:
+    """Refuses a start that is not the finished run of an experiment on a log.
+
+    Args:
+        run: The run's folder.
+        experiment: What it must have run.
+        data_hash: The hash of the log that it must have run on.
+
+    Raises:
+        ValueError: if it is another run, not finished, or none.
+    """
+    wanted = f"the experiment starts from the run of another one ({experiment.method_name}, {experiment.digest})"
+    if run is None or not (run / CONFIG).exists() or not (run / "bundle").is_dir():
+        raise ValueError(f"{wanted}; expected the folder of that run, finished, as start, found {run or 'none'}")
+    found = from_record(read_experiment(run / CONFIG), source=str(run / CONFIG))
+    if found.digest != experiment.digest:
+        raise ValueError(f"{wanted}, and {run} holds another run ({found.method_name}, {found.digest})")
+    own = json.loads((run / CONFIG).read_text(encoding="utf-8"))["data"]["hash"]
+    if own != data_hash:
+        raise ValueError(f"{wanted} on the same log, and {run} was run on another (its hash is {own[:12]}…)")
+
+
 def begin(encoder: Encoder, settings: Backbone[Encoder], item_ids: Vocabulary, path: Path) -> int:
     """Writes a stored model's weights into a new one; items are found by their outside ids.
 
@@ -106,7 +129,7 @@ def begin(encoder: Encoder, settings: Backbone[Encoder], item_ids: Vocabulary, p
     """
     folder = bundle_of(path)
     bundle = load_bundle(folder)
-    _check_same(settings, bundle.settings, folder)
+    check_same_encoder(settings, bundle.settings, source=str(folder))
     numbers = torch.tensor([bundle.item_ids.number(one) or 0 for one in item_ids.ids])
     rows = numbers.nonzero().squeeze(1)
     if not len(rows):
@@ -126,15 +149,25 @@ def begin(encoder: Encoder, settings: Backbone[Encoder], item_ids: Vocabulary, p
     return len(rows)
 
 
-def _check_same(settings: Backbone[Encoder], stored: Backbone[Encoder], folder: Path) -> None:
+def check_same_encoder(settings: Backbone[Encoder], stored: Backbone[Encoder], *, source: str) -> None:
+    """Refuses an encoder that cannot take over the weights of another.
+
+    Args:
+        settings: Of the new encoder.
+        stored: Of the one whose weights it shall have; only its dropout may be another.
+        source: What holds that, named in errors.
+
+    Raises:
+        ValueError: if they are of two kinds, or a setting differs; names it.
+    """
     if type(settings) is not type(stored):
         raise ValueError(
-            f"{folder}: holds an encoder {encoder_name(stored)!r}, and the experiment's is {encoder_name(settings)!r}"
+            f"{source}: holds an encoder {encoder_name(stored)!r}, and the experiment's is {encoder_name(settings)!r}"
         )
     ours, theirs = to_json(settings), to_json(stored)
     for name, value in ours.items():
         if value != theirs[name] and "dropout" not in name:
             raise ValueError(
-                f"{folder}: its encoder has {name} = {theirs[name]!r}, and the experiment's {value!r}; only dropout "
+                f"{source}: its encoder has {name} = {theirs[name]!r}, and the experiment's {value!r}; only dropout "
                 "may differ"
             )

@@ -1,7 +1,8 @@
 """A process that a study starts: it trains a run or analyses it, and stops when the study is gone.
 
-``python -m conseq.study.child PARENT train EXPERIMENT DATA RUN``, or ``PARENT analyse REQUEST DATA RUN OUT``, where
-``REQUEST`` is a file with an analysis's section, as in a table, and the ``history``.
+``python -m conseq.study.child PARENT train EXPERIMENT DATA RUN [START]``, where ``START`` is the run that this one
+starts from, or ``PARENT analyse REQUEST DATA RUN OUT``, where ``REQUEST`` is a file with an analysis's section, as in a
+table, and the ``history``.
 """
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ def stop_without(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _train(experiment: Path, data: Path, run: Path) -> None:
+def _train(experiment: Path, data: Path, run: Path, start: Path | None = None) -> None:
     config = from_record(read_experiment(experiment), source=str(experiment))
-    runner.run(config, read(str(data)), folder=run, show="lines")
+    runner.run(config, read(str(data)), folder=run, start=start, show="lines")
 
 
 def _analyse(request: Path, data: Path, run: Path, out: Path) -> None:

@@ -18,11 +18,12 @@ from types import FrameType
 from typing import Any
 
 from conseq.data.files import atomic_write
+from conseq.run.config import RunConfig
 from conseq.run.provenance import code_hash, cores
 from conseq.study.asked import Asked
 from conseq.study.child import STOPPED
 from conseq.study.plan import Job
-from conseq.study.records import Record, identity, read_records, record_of, write_records
+from conseq.study.records import Record, identity, is_finished, read_records, record_of, write_records
 
 Say = Callable[[str], None]
 _POLL = 0.2
@@ -67,7 +68,8 @@ class _Running:
     work: _Work
     process: subprocess.Popen[bytes]
     log: Path
-    asked: Asked | None = None  # None: it trains
+    asked: Asked | None  # None: it trains
+    folder: Path  # of the run that is worked on: the job's own, or the one that this starts from
 
 
 def execute(
@@ -96,8 +98,10 @@ def execute(
     try:
         with _interruptible():
             while waiting or running:
-                while waiting and len(running) < processes and not _over(deadline):
-                    work = waiting.pop(0)
+                while len(running) < processes and not _over(deadline):
+                    work = _next(waiting, running)
+                    if work is None:
+                        break
                     if work.to_record and not work.to_train:
                         _recorded_or_failed(work, results, done, say)
                     if work.left:
@@ -149,27 +153,32 @@ def _over(deadline: float | None) -> bool:
 
 
 def _start(work: _Work, processes: int, say: Say) -> _Running:
-    """Starts what comes next: the training, or else the first of the analyses."""
+    """Starts what comes next: a training, or else the first of the analyses."""
     job = work.job
     if job.state == "stale" and work.to_train:
-        _put_aside(job)
+        _put_aside(job.folder, job.config)
     logs = job.folder.parent / "logs"  # a pattern of folders of runs does not match what is in there
     logs.mkdir(parents=True, exist_ok=True)
     data = _log_of(job)
+    asked, folder = None, job.folder
     if work.to_train:
-        asked = None
-        request = logs / f"{job.folder.name}.json"
-        atomic_write(request, json.dumps(job.config.record(), indent=1) + "\n")
-        told = ["train", str(request.resolve()), str(data), str(job.folder.resolve())]
-        say(f"begins: {_named(job)} in {job.folder}")
+        config, folder = _to_train(job)
+        request = logs / f"{folder.name}.json"
+        atomic_write(request, json.dumps(config.record(), indent=1) + "\n")
+        told = ["train", str(request.resolve()), str(data), str(folder.resolve())]
+        if folder != job.folder:
+            say(f"begins: what {_named(job)} starts from, in {folder}")
+        else:
+            told += [] if job.start is None else [str(job.start.resolve())]
+            say(f"begins: {_named(job)} in {folder}")
     else:
         asked = work.analyses[0]
-        request = logs / f"{job.folder.name}.analysis.json"
+        request = logs / f"{folder.name}.analysis.json"
         atomic_write(request, json.dumps(_section(asked, job, data), indent=1) + "\n")
         out = _found_by(job)
-        told = ["analyse", str(request.resolve()), str(data), str(job.folder.resolve()), str(out.resolve())]
+        told = ["analyse", str(request.resolve()), str(data), str(folder.resolve()), str(out.resolve())]
         say(f"analyses: {_named(job)}: {asked.key}")
-    log = logs / f"{job.folder.name}.log"
+    log = logs / f"{folder.name}.log"
     threads = max(1, cores() // processes)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     with log.open("ab") as stream:
@@ -183,7 +192,27 @@ def _start(work: _Work, processes: int, say: Say) -> _Running:
             cwd=data if data.is_dir() else data.parent,
             start_new_session=True,
         )
-    return _Running(work, process, log, asked)
+    return _Running(work, process, log, asked, folder)
+
+
+def _to_train(job: Job) -> tuple[RunConfig, Path]:
+    """Gives the run that comes next: the one that the job's starts from, until that is finished; then its own."""
+    start = job.config.start
+    if job.start is not None and isinstance(start, RunConfig):
+        _put_aside(job.start, start)
+        if not is_finished(job.start):
+            return start, job.start
+    return job.config, job.folder
+
+
+def _next(waiting: list[_Work], running: Sequence[_Running]) -> _Work | None:
+    """Takes the first work out of those waiting whose runs nobody trains: two may start from the same one."""
+    busy = {one.folder for one in running}
+    for work in waiting:
+        if not busy & {work.job.folder, *([work.job.start] if work.to_train and work.job.start else [])}:
+            waiting.remove(work)
+            return work
+    return None
 
 
 def _section(asked: Asked, job: Job, data: Path) -> dict[str, Any]:
@@ -202,18 +231,18 @@ def _found_by(job: Job) -> Path:
     return job.folder.parent / "logs" / f"{job.folder.name}.found.json"
 
 
-def _put_aside(job: Job) -> None:
+def _put_aside(folder: Path, asked: RunConfig) -> None:
     """Moves the folder of a run that other code made; one that this code began is gone on with."""
-    config = job.folder / "config.json"
+    config = folder / "config.json"
     if not config.exists():
         return
     made_by = json.loads(config.read_text(encoding="utf-8")).get("code", [])
-    if {one["hash"] for one in made_by} != {code_hash(job.config)}:
-        aside = job.folder.parent / "aside"
+    if {one["hash"] for one in made_by} != {code_hash(asked)}:
+        aside = folder.parent / "aside"
         aside.mkdir(exist_ok=True)
-        stem = f"{job.folder.name}.{made_by[-1]['hash'] if made_by else 'old'}"
+        stem = f"{folder.name}.{made_by[-1]['hash'] if made_by else 'old'}"
         names = (stem if number == 1 else f"{stem}.{number}" for number in itertools.count(1))
-        job.folder.rename(next(aside / name for name in names if not (aside / name).exists()))
+        folder.rename(next(aside / name for name in names if not (aside / name).exists()))
 
 
 def _ended(one: _Running, results: Path, done: Executed, say: Say) -> bool:
@@ -234,6 +263,8 @@ def _ended(one: _Running, results: Path, done: Executed, say: Say) -> bool:
             work.give_up()
         else:
             work.analyses.remove(one.asked)
+    elif one.folder != work.job.folder:
+        say(f"done: what {_named(work.job)} starts from")
     elif one.asked is None:
         work.to_train = False
         _recorded_or_failed(work, results, done, say)

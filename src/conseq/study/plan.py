@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Job:
         record: The record, where there is one.
         seconds: An estimate of how long it takes; 0 where nothing is to do, None where nothing like it was recorded.
         asked: The analysis of the row that is to be made; None where there is none, or it is recorded.
+        start: The folder of the run that this one starts from; None where it starts at random.
     """
 
     row: Row
@@ -47,6 +48,7 @@ class Job:
     record: Record | None
     seconds: float | None
     asked: Asked | None = None
+    start: Path | None = None
 
     @property
     def told(self) -> Told:
@@ -110,7 +112,8 @@ def plan(
 
 def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, runs: Path, again: bool) -> Job:
     facts = logs.facts(row.dataset)
-    folder = runs / row.dataset / f"{config.method_name.split(':')[-1]}-{config.digest}"
+    folder = _folder(runs, row, config)
+    start = _folder(runs, row, config.start) if isinstance(config.start, RunConfig) else None
     record = find(records, config, row.dataset, None if facts is None else facts["hash"])
     again = again and facts is not None
     anew = record is not None and again and stale(record, config) != ""
@@ -126,26 +129,38 @@ def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, 
         state = "finished"
     else:
         state = "begun" if (folder / "checkpoint.pt").exists() else "to run"
-    times: list[float | None] = []
-    if facts is not None:
-        size = int(facts["interactions"])
-        if state in {"to run", "begun", "stale"}:
-            done = _epochs_done(folder) if state == "begun" else 0
-            times.append(estimate(config, records, row.dataset, size, done=done))
-        if asked is not None and analysis(asked.name).trains:
-            # A model for each group takes about as long as the run: the groups make up the log.
-            times.append(estimate(config, records, row.dataset, size))
-    known = [one for one in times if one is not None]
-    return Job(
+    job = Job(
         row=row,
         config=config,
         data=logs.path(row.dataset),
         folder=folder,
         state=state,
         record=record,
-        seconds=sum(known) if len(known) == len(times) else None,
+        seconds=None,
         asked=asked,
+        start=start,
     )
+    return job if facts is None else replace(job, seconds=_seconds(job, records, int(facts["interactions"])))
+
+
+def _seconds(job: Job, records: Sequence[Record], interactions: int) -> float | None:
+    """Gives about how long a job takes; None where that cannot be told."""
+    config, dataset = job.config, job.row.dataset
+    times: list[float | None] = []
+    if job.state in {"to run", "begun", "stale"}:
+        done = _epochs_done(job.folder) if job.state == "begun" else 0
+        times.append(estimate(config, records, dataset, interactions, done=done))
+        if job.start is not None and isinstance(config.start, RunConfig) and not is_finished(job.start):
+            times.append(estimate(config.start, records, dataset, interactions, done=_epochs_done(job.start)))
+    if job.asked is not None and analysis(job.asked.name).trains:
+        # A model for each group takes about as long as the run: the groups make up the log.
+        times.append(estimate(config, records, dataset, interactions))
+    known = [one for one in times if one is not None]
+    return sum(known) if len(known) == len(times) else None
+
+
+def _folder(runs: Path, row: Row, config: RunConfig) -> Path:
+    return runs / row.dataset / f"{config.method_name.split(':')[-1]}-{config.digest}"
 
 
 def _lacks(asked: Asked | None, record: Record, config: RunConfig, *, again: bool) -> bool:

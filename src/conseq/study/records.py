@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from conseq.analyses import analysis
 from conseq.data.files import atomic_write
 from conseq.evaluation.result import Evaluation
-from conseq.run.config import RunConfig, from_record
+from conseq.run.config import SECTIONS, START, RunConfig, from_record
 from conseq.run.provenance import analysis_hash, code_hash
 from conseq.study.asked import outdated
 from conseq.study.checks import contradictions
@@ -79,7 +79,8 @@ def record_of(folder: Path | str, told: Told) -> Record:
     if set(both) != {"exclude", "keep"}:
         raise ValueError(f"{folder} holds no finished run: found evaluations with history {sorted(both) or 'none'}")
     lines = _epochs(folder / "metrics.jsonl")
-    config = from_record({name: written[name] for name in ("method", "encoder", "split", "training")}, source="")
+    tables = {name: written[name] for name in (*SECTIONS, START) if name in written}
+    config = from_record(tables, source=str(folder))
     metric = config.training.metric
     own = both[told.history]
     code = written["code"]
@@ -110,7 +111,7 @@ def record_of(folder: Path | str, told: Told) -> Record:
         "floors": {name: _rounded(values) for name, values in own.floors.items()},
         "both": {history: _of(one) for history, one in sorted(both.items())},
         "curve": [_point(line, metric) for line in lines],
-        "config": {name: written[name] for name in ("method", "encoder", "split", "training")},
+        "config": tables,
         "analyses": {},
     }
 
@@ -133,13 +134,15 @@ def but_seed(config: Mapping[str, Any]) -> str:
     """Gives an experiment's settings without its seed and its device: equal for runs that are averaged.
 
     Args:
-        config: Tables by section; of others than ``method``, ``encoder``, ``split`` and ``training`` nothing counts.
+        config: Tables by section; what no experiment has counts for nothing.
 
     Returns:
         Text.
     """
     training = {name: value for name, value in config["training"].items() if name not in {"seed", "device"}}
-    kept = {name: config[name] for name in ("method", "encoder", "split")}
+    kept = {name: config[name] for name in ("method", "encoder", "split", START) if name in config}
+    if "training" in kept.get(START, {}):
+        kept[START] = but_seed(kept[START])
     return json.dumps({**kept, "training": training}, sort_keys=True)
 
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from conseq.config import parse, settings
 from conseq.evaluation.metrics import parse as parse_metric
 from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
+from conseq.run.starting import check_same_encoder
 from conseq.study.asked import Asked, asked_for
-from conseq.training.config import TrainingConfig
 
 Preset = Literal["paper", "released", "ours"]
 Section = dict[str, Any]
@@ -23,6 +23,16 @@ SPREAD = " sd"
 """What the name of a cell ends with that holds a printed standard deviation."""
 GAP = ""
 """What stands in the cells of a sweep at a value for which nothing is printed: TOML has no null."""
+
+
+@settings
+class _Start:
+    """What a row may say of the experiment whose weights it starts from; cut is the log as the row cuts it."""
+
+    experiment: str | None = None
+    method: Section = field(default_factory=dict)
+    encoder: Section = field(default_factory=dict)
+    training: Section = field(default_factory=dict)
 
 
 @settings
@@ -41,6 +51,7 @@ class _Entry:
     encoder: Section = field(default_factory=dict)
     split: Section = field(default_factory=dict)
     training: Section = field(default_factory=dict)
+    start: _Start | None = None
     analysis: Section | None = None
     cells: dict[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
@@ -105,7 +116,7 @@ class Row:
     value: Any = None
 
     def seeded(self, count: int) -> list[RunConfig]:
-        """Gives the experiment with the file's seed and the ones that follow it.
+        """Gives the experiment with the file's seed and the ones that follow it; so have the ones that it starts from.
 
         Args:
             count: How many.
@@ -113,12 +124,7 @@ class Row:
         Returns:
             The experiments; none where the row has nothing to train.
         """
-        if self.config is None:
-            return []
-        first = self.config.training.seed
-        return [
-            replace(self.config, training=replace(self.config.training, seed=first + number)) for number in range(count)
-        ]
+        return [] if self.config is None else [_later(self.config, number) for number in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +275,8 @@ def _row(base: Row, entry: _Entry, path: Path, source: str) -> Row:
         raise ValueError(f"{source}: expected one of experiment or method, closed, or floor")
     if trains and entry.preset is None:
         raise ValueError(f"{source}: expected a preset (paper, released or ours)")
+    if entry.start is not None and not trains:
+        raise ValueError(f"{source}: a start is one of a training, and this row has none")
     if entry.analysis is not None and not trains:
         raise ValueError(f"{source}: an analysis is of a model, and this row trains none")
     for metric in entry.shown:
@@ -327,8 +335,26 @@ def _cells(cells: Mapping[str, object], source: str) -> dict[str, float]:
     return {name: float(cast("float", value)) for name, value in cells.items()}
 
 
+def _later(config: RunConfig, number: int) -> RunConfig:
+    """Gives an experiment with a later seed; one that it starts from has a later seed, too."""
+    start = _later(config.start, number) if isinstance(config.start, RunConfig) else config.start
+    training = replace(config.training, seed=config.training.seed + number)
+    return replace(config, training=training, start=start)
+
+
 def _config(entry: _Entry, path: Path, source: str) -> RunConfig:
     """Gives the experiment of an entry: its base with what the entry says instead."""
+    config = from_record(_tables(entry, path, source), source=source)
+    if entry.start is None:
+        return config
+    of_start = f"{source}: start"
+    told = {**_tables(entry.start, path, of_start), "split": config.record()["split"]}
+    start = from_record(told, source=of_start)
+    check_same_encoder(config.encoder, start.encoder, source=of_start)
+    return replace(config, start=start)
+
+
+def _tables(entry: _Entry | _Start, path: Path, source: str) -> dict[str, Section]:
     tables: dict[str, Section] = {}
     if entry.experiment is not None:
         base = path.parent.parent.parent / entry.experiment
@@ -336,12 +362,10 @@ def _config(entry: _Entry, path: Path, source: str) -> RunConfig:
             raise FileNotFoundError(f"{source}: the experiment {base} does not exist")
         tables = read_experiment(base)
     for section in SECTIONS:
-        own: Section = getattr(entry, section)
+        own: Section = getattr(entry, section, {})
         inherited = tables.get(section, {})
         # Settings of one method (or encoder) are not those of another.
         if "name" in own and own["name"] != inherited.get("name"):
             inherited = {}
         tables[section] = {**inherited, **own}
-    config = from_record(tables, source=source)
-    assert isinstance(config.training, TrainingConfig)
-    return config
+    return tables
