@@ -19,6 +19,7 @@ from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
+from conseq.encoders.comirec import ComiRecConfig as ComiRecEncoder
 from conseq.encoders.encoder import Encoder, TokenEncoder
 from conseq.encoders.gcsan import GCSANConfig
 from conseq.encoders.gru4rec import GRU4RecConfig
@@ -27,6 +28,7 @@ from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.bpr import BPR, BPRConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.cloze import Cloze, ClozeConfig
+from conseq.methods.comirec import ComiRec, ComiRecConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
@@ -57,6 +59,7 @@ ENCODERS: dict[str, Callable[[ItemTable], Encoder]] = {
     "attentive": AttentiveConfig(width=16, max_length=LENGTH),
     "bert4rec": BERT4RecConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1),
     "gcsan": GCSANConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1, attention_dropout=0.1),
+    "comirec": ComiRecEncoder(width=16, interests=1, max_length=LENGTH),
     "matrix_factorization": MatrixFactorizationConfig(width=16, max_length=LENGTH),
 }
 
@@ -79,7 +82,10 @@ class Row:
 
     @property
     def backbones(self) -> tuple[str, ...]:
-        return self.only or tuple(TOKEN_ENCODERS if self.needs_states else ENCODERS)
+        # With one interest ComiRec's encoder is attentive pooling; with several its own method alone can train it.
+        return self.only or tuple(
+            TOKEN_ENCODERS if self.needs_states else [name for name in ENCODERS if name != "comirec"]
+        )
 
 
 NEXT_ITEM_LOSSES: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
@@ -131,6 +137,10 @@ S3REC = S3RecConfig(loss="cross_entropy", pretrain=1, pretrain_batch=200)
 BOTH_WAYS = ("sasrec-bert", "sasrec-kang")
 
 METHODS = {
+    "comirec": Row(ComiRec, ComiRecConfig(negatives=32), ("all",), needs_prefixes=True, only=("comirec",)),
+    "comirec-cross-entropy": Row(
+        ComiRec, ComiRecConfig(loss="cross_entropy"), ("all",), needs_prefixes=True, only=("comirec",)
+    ),
     "bpr": Row(BPR, BPRConfig(), ("all",), only=("matrix_factorization",)),
     "bpr-regularized": Row(BPR, BPRConfig(negatives=3, regularization=1e-4), ("all",), only=("matrix_factorization",)),
     **{

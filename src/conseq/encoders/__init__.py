@@ -3,6 +3,7 @@
 from conseq.encoders.attentive import AttentiveConfig
 from conseq.encoders.bert4rec import BERT4RecConfig
 from conseq.encoders.caser import CaserConfig
+from conseq.encoders.comirec import ComiRecConfig
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.encoders.gcsan import GCSANConfig
 from conseq.encoders.gru4rec import GRU4RecConfig
@@ -16,5 +17,6 @@ ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "attentive": AttentiveConfig,
     "bert4rec": BERT4RecConfig,
     "gcsan": GCSANConfig,
+    "comirec": ComiRecConfig,
     "matrix_factorization": MatrixFactorizationConfig,
 }

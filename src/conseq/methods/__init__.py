@@ -5,6 +5,7 @@ from typing import Any
 from conseq.methods.bpr import BPR, BPRConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.cloze import Cloze, ClozeConfig
+from conseq.methods.comirec import ComiRec, ComiRecConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
@@ -22,6 +23,7 @@ METHODS: dict[str, tuple[type[Method[Any]], type[Any]]] = {
     "bpr": (BPR, BPRConfig),
     "cl4srec": (CL4SRec, CL4SRecConfig),
     "cloze": (Cloze, ClozeConfig),
+    "comirec": (ComiRec, ComiRecConfig),
     "coserec": (CoSeRec, CoSeRecConfig),
     "duorec": (DuoRec, DuoRecConfig),
     "ec4srec": (EC4SRec, EC4SRecConfig),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conseq.data.log import InteractionLog
+from conseq.data.sequences import Sequences
 from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.comirec import MultiInterest
 from conseq.encoders.encoder import Encoder, Scorer
 from conseq.serving.arguments import number_of_items, whole
 from conseq.serving.bundle import load_bundle
@@ -294,6 +296,9 @@ class Recommender:
     def user_vectors(self, histories: Iterable[object], *, unknown: Unknown = "drop") -> npt.NDArray[np.float32]:
         """Gives the vectors of histories, float32 ``[B, D]``, or ``[D]`` for one history by itself.
 
+        An encoder of several interests gives ``[B, K, D]``, or ``[K, D]``: an item's score is the greatest of its inner
+        products with them.
+
         Args:
             histories: As in :meth:`recommend`.
             unknown: ``drop`` or ``error``, as in :meth:`recommend`.
@@ -308,14 +313,18 @@ class Recommender:
         """
         rows, one = rows_of(histories, what="histories")
         encoder, device = self._encoder(), device_of(self.scorer)
-        done = [torch.zeros(0, encoder.items.width)]
+        of: Callable[[Sequences], Tensor] = encoder
+        shape: tuple[int, ...] = (encoder.items.width,)
+        if isinstance(encoder, MultiInterest):
+            of, shape = encoder.interests, (encoder.config.interests, *shape)
+        done = [torch.zeros(0, *shape)]
         first = 0
         for seqs, _ in encode_blocks(rows, self.item_ids, unknown=unknown, what="histories"):
             if len(seqs) and not bool(seqs.lengths.all()):
                 row = first + int((seqs.lengths == 0).nonzero()[0])
                 raise ValueError(f"history {row} has no known item, so it has no vector")
             for part in parts(torch.arange(len(seqs)), ENCODED_AT_ONCE):
-                done.append(encoder(seqs.select(part).to(device)).float().cpu())
+                done.append(of(seqs.select(part).to(device)).float().cpu())
             first += len(seqs)
         vectors: npt.NDArray[np.float32] = torch.cat(done).numpy()
         return vectors[0] if one else vectors

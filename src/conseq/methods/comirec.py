@@ -1,0 +1,93 @@
+r"""ComiRec: Controllable Multi-Interest Framework for Recommendation, a baseline of MCLSR.
+
+Yukuo Cen, Jianwei Zhang, Xu Zou, Chang Zhou, Hongxia Yang, Jie Tang; KDD 2020. A history has several vectors; the one
+that is closest to the next item learns to predict it, and the others stay as they are:
+
+.. math:: k^* = \arg\max_k v_k \cdot e_y, \qquad
+    L = -\log \frac{e^{v_{k^*} \cdot e_y}}{\sum_{j \in S} e^{v_{k^*} \cdot e_j}}
+
+where S is the sample (or, with ``cross_entropy``, the catalogue).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from conseq.config import settings
+from conseq.data.train_set import Batch, TrainSet
+from conseq.encoders.comirec import MultiInterest
+from conseq.encoders.encoder import Backbone
+from conseq.methods.method import Method, Terms
+from conseq.methods.prediction import Loss, Prediction
+from conseq.objectives import next_item
+
+
+@settings
+class ComiRecConfig:
+    """Settings of ComiRec's training. The defaults are those of its authors' code, but for how the sample is drawn."""
+
+    loss: Loss = "sampled_softmax"
+    """Loss of the next item."""
+    negatives: Annotated[int, Field(ge=1)] = 1280
+    """Sampled items, for the losses that sample: ten times the batch of 128."""
+    shared_negatives: bool = True
+    """sampled_softmax: one sample of the catalogue for the whole batch; False: one per target, outside the history."""
+    calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """t of gBCE."""
+    log_q: bool = True
+    """Correct the sampled softmax for how its items were drawn."""
+
+
+class ComiRec(Method[MultiInterest]):
+    """The next-item loss of the interest that is closest to the target.
+
+    Args:
+        config: The settings.
+        train: What is trained on, as ``prefixes``.
+        backbone: Settings of the encoder ``comirec``.
+
+    Raises:
+        ValueError: if the instances are whole histories: an encoder of interests reads a history once, at its end.
+    """
+
+    def __init__(self, config: ComiRecConfig, train: TrainSet, backbone: Backbone[MultiInterest]) -> None:
+        super().__init__(train, backbone)
+        if train.instances != "prefixes":
+            raise ValueError(
+                "ComiRec has the interests of a history at its end alone; train it with instances 'prefixes'"
+            )
+        self.config = config
+        self.prediction = None
+        if config.loss != "sampled_softmax" or not config.shared_negatives:
+            self.prediction = Prediction(
+                config.loss, train, negatives=config.negatives, calibration=config.calibration, log_q=config.log_q
+            )
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
+        """Gives the term ``next_item``."""
+        table, targets = self.encoder.items, batch.next_ids
+        states = closest(self.encoder.interests(batch.history), table(targets))
+        if self.prediction is not None:
+            return {"next_item": self.prediction(self.encoder, states, batch, rng)}
+        drawn = torch.randint(1, table.n_items + 1, (self.config.negatives,), generator=rng).to(states.device)
+        log_q = states.new_tensor(-math.log(table.n_items)) if self.config.log_q else None
+        return {"next_item": next_item.sampled_softmax(states, targets, drawn, table, log_q=log_q)}
+
+
+def closest(interests: Tensor, targets: Tensor) -> Tensor:
+    """Gives the interest that has the greatest inner product with the target's vector.
+
+    Args:
+        interests: float ``[B, K, D]``.
+        targets: float ``[B, D]``.
+
+    Returns:
+        float ``[B, D]``; the gradient goes to the chosen interest, none to the choice.
+    """
+    chosen = torch.einsum("bkd,bd->bk", interests, targets).argmax(1)
+    return interests[torch.arange(len(chosen), device=chosen.device), chosen]
