@@ -134,18 +134,20 @@ def test_a_row_says_what_sets_it_apart_and_the_protocol_what_all_share(
     assert group_of(table, "SASRec").details == ("seeds 0, 1; epochs 20; 42 s of training each",)
 
 
+@pytest.mark.parametrize("history", ["keep", "exclude"])
 def test_a_table_without_printed_numbers_has_a_line_for_each_model(
-    experiments: Path, records: list[dict[str, Any]]
+    experiments: Path, records: list[dict[str, Any]], history: str
 ) -> None:
     found = compared(experiments, records, "ours/stand")
-    table = without_paper(found.table, found.own)
+    table = without_paper(found.table, found.own, history)
     assert table is not None
     first = group_of(table, "SASRec")
-    value = [one["both"]["keep"]["metrics"]["HR@5"] for one in records if one["row"] == "SASRec"]
+    value = [one["both"][history]["metrics"]["HR@5"] for one in records if one["row"] == "SASRec"]
     assert table.columns[:2] == ("model", "HR@5")
     assert first.rows[0][0].text == "n = 2"
     assert first.rows[0][1].text.startswith(f"{sum(value) / 2:.4f} ± ")
-    assert dict(table.protocol.parts)["history"] == "kept"
+    assert dict(table.protocol.parts)["history"] == {"keep": "kept", "exclude": "excluded"}[history]
+    assert table.title.endswith({"keep": ", history kept", "exclude": ", history excluded"}[history])
 
 
 def test_floors_and_sasrec_stand_beside(records: list[dict[str, Any]]) -> None:

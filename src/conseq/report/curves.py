@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from conseq.report.charts import Labels, Series, line_chart
 from conseq.report.numbers import duration, number
-from conseq.report.results import Result, in_parts, main_metric
+from conseq.report.parts import in_figures
+from conseq.report.results import Result, main_metric
 from conseq.report.statement import listed, statement
 from conseq.report.style import MOST_SERIES, Picture, Value
 
 
 def learning_curves(found: Sequence[Result], name: str) -> list[Picture]:
-    """Gives two figures for every six results: the validation metric by epoch and by seconds.
+    """Gives two figures for as many results as fit into one: the validation metric by epoch and by seconds.
 
     Results that were validated under another metric or protocol stand in figures of their own.
 
@@ -28,10 +30,13 @@ def learning_curves(found: Sequence[Result], name: str) -> list[Picture]:
     pictures = []
     for number_, (metric, history) in enumerate(sorted({key for one in found if (key := _key(one))})):
         alike = [one for one in found if _key(one) == (metric, history)]
-        for part, some in enumerate(in_parts(alike, MOST_SERIES)):
-            stem = f"{name}-{number_ + 1}-{part + 1}"
-            pictures += [_picture(some, metric, history, stem, by=by) for by in ("epoch", "seconds")]
+        stem = f"{name}-{number_ + 1}"
+        pictures += in_figures(alike, MOST_SERIES, partial(_pictures, metric=metric, history=history, stem=stem))
     return pictures
+
+
+def _pictures(found: Sequence[Result], part: int, *, metric: str, history: str, stem: str) -> list[Picture]:
+    return [_picture(found, metric, history, f"{stem}-{part}", by=by) for by in ("epoch", "seconds")]
 
 
 def _key(result: Result) -> tuple[str, str] | None:

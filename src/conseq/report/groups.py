@@ -8,7 +8,8 @@ from typing import Any
 
 from conseq.report.charts import Bars, Labels, bar_chart
 from conseq.report.numbers import with_spread
-from conseq.report.results import Estimate, Result, estimate, in_parts, main_metric, ordered_parts
+from conseq.report.parts import in_figures
+from conseq.report.results import Estimate, Result, estimate, main_metric, ordered_parts
 from conseq.report.statement import listed, statement
 from conseq.report.style import Picture, Value
 from conseq.report.tables import Cell, Group, NumberTable, about
@@ -64,11 +65,11 @@ def slices(found: Sequence[Result], cut: str, history: str, name: str) -> list[P
     metric = _sliced_metric(some, cut, history)
     if metric is None:
         return []
-    pictures = []
-    for place, models in enumerate(in_parts(some, _MOST_MODELS)):
+
+    def drawn(models: Sequence[Result], number: int) -> list[Picture]:
         cases = {part: int(values["cases"]) for part, values in _parts(models[0].first, cut, history).items()}
         chart = _Chart(
-            name=f"{name}-{cut.replace(' ', '-')}-{history}-{place + 1}",
+            name=f"{name}-{cut.replace(' ', '-')}-{history}-{number}",
             metric=metric,
             by=_CUTS.get(cut, cut),
             history=history,
@@ -77,8 +78,9 @@ def slices(found: Sequence[Result], cut: str, history: str, name: str) -> list[P
             cases=cases,
             values={one.shown: {part: _part(one, cut, part, metric, history) for part in cases} for one in models},
         )
-        pictures.append(_picture(chart, models))
-    return pictures
+        return [_picture(chart, models)]
+
+    return in_figures(some, _MOST_MODELS, drawn)
 
 
 def representatives(found: Sequence[Result]) -> list[Result]:
@@ -174,22 +176,21 @@ def _user_groups(found: Sequence[Result], key: str, history: str, name: str, *, 
     if metric is None:
         return []
     trained = "A model of its own was trained for each group." if apart else "One model was trained for all users."
-    return [
-        _picture(
-            _Chart(
-                name=f"{name}-{history}-{place + 1}",
-                metric=metric,
-                by="length of the user's sequence, items",
-                history=history,
-                note=trained,
-                counted="judged users",
-                cases={group: int(value["judged"]) for group, value in _groups(models[0].first, key).items()},
-                values={one.shown: _means(one, key, metric) for one in models},
-            ),
-            models,
+
+    def drawn(models: Sequence[Result], number: int) -> list[Picture]:
+        chart = _Chart(
+            name=f"{name}-{history}-{number}",
+            metric=metric,
+            by="length of the user's sequence, items",
+            history=history,
+            note=trained,
+            counted="judged users",
+            cases={group: int(value["judged"]) for group, value in _groups(models[0].first, key).items()},
+            values={one.shown: _means(one, key, metric) for one in models},
         )
-        for place, models in enumerate(in_parts(some, _MOST_MODELS))
-    ]
+        return [_picture(chart, models)]
+
+    return in_figures(some, _MOST_MODELS, drawn)
 
 
 def _groups(record: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:

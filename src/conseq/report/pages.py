@@ -171,7 +171,12 @@ def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> S
     here = [result for result in all_results if result.first["dataset"] == table.dataset]
     runs = [record for result in here for record in result.records]
     printed = any(cell.paper is not None for cell in one.answers)
-    compared = against_paper(table, one.answers, one.own, runs) if printed else without_paper(table, one.own)
+    compared = [without_paper(table, one.own, table.history)]
+    if printed:
+        compared = [against_paper(table, one.answers, one.own, runs)]
+    elif any(row.config and not row.analysis for row in table.rows):
+        # Nobody's protocol is the right one for a table of ours; of a model that is analysed, the analysis counts.
+        compared.append(without_paper(table, one.own, "exclude" if table.history == "keep" else "keep"))
     missing = unanswered(table, one.answers) if printed else None
     # A table of ours has the floors already, and mostly SASRec.
     has_baseline = not printed and any(result.is_sasrec for result in own)
@@ -182,7 +187,7 @@ def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> S
     return Section(
         slugged(table.dataset),
         table.dataset,
-        (*(found for found in (compared, aside, missing) if found), *measures(own, asked)),
+        (*(found for found in (*compared, aside, missing) if found), *measures(own, asked)),
         (
             *ablation(table, one.answers, own, name),
             *sensitivity(table, one.answers, own, name),

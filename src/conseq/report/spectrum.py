@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from conseq.report.charts import Labels, Series, line_chart
 from conseq.report.numbers import with_spread
-from conseq.report.results import Result, estimate, in_parts
+from conseq.report.parts import in_figures
+from conseq.report.results import Result, estimate
 from conseq.report.statement import listed, statement
 from conseq.report.style import MOST_SERIES, Picture
 from conseq.report.tables import Cell, Group, NumberTable, about
@@ -23,7 +25,7 @@ _POSITIVES = {"same_target": "alignment, same next item", "dropout": "alignment,
 
 
 def spectra(found: Sequence[Result], name: str) -> list[Picture]:
-    """Gives the singular values of item and user vectors, six models at a time.
+    """Gives the singular values of item and user vectors.
 
     Args:
         found: Results on one data set; those without the analysis ``representations`` are left out.
@@ -34,10 +36,14 @@ def spectra(found: Sequence[Result], name: str) -> list[Picture]:
     """
     some = _measured(found)
     return [
-        _picture(models, kind, f"{name}-spectrum-{kind}-{place + 1}")
+        picture
         for kind in _KINDS
-        for place, models in enumerate(in_parts(some, MOST_SERIES))
+        for picture in in_figures(some, MOST_SERIES, partial(_pictures, kind=kind, stem=f"{name}-spectrum-{kind}"))
     ]
+
+
+def _pictures(found: Sequence[Result], part: int, *, kind: str, stem: str) -> list[Picture]:
+    return [_picture(found, kind, f"{stem}-{part}")]
 
 
 def spread_table(found: Sequence[Result]) -> NumberTable | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from conseq.report.charts import Labels, Series, line_chart
 from conseq.report.numbers import number, with_spread
-from conseq.report.results import Estimate, Result, estimate, in_parts, main_metric
+from conseq.report.parts import in_figures
+from conseq.report.results import Estimate, Result, estimate, main_metric
 from conseq.report.statement import listed, statement
 from conseq.report.style import MOST_SERIES, Picture
 from conseq.report.tables import floor_value
@@ -121,17 +123,20 @@ def robustness(found: Sequence[Result], name: str) -> list[Picture]:
         name: Stem of the names of the figures.
 
     Returns:
-        Two figures for every six results and each protocol.
+        Two figures for as many results as fit into one, and each protocol.
     """
     pictures = []
     for history in ("exclude", "keep"):
         noisy = [one for one in found if all(_history(record) == history for record in one.records)]
         metric = main_metric(key for one in noisy for key in _points(one.first)[0]["metrics"])
-        for part, some in enumerate(in_parts(noisy, MOST_SERIES)):
-            if metric is not None:
-                stem = f"{name}-noise-{history}-{part + 1}"
-                pictures += [_robustness(some, metric, history, stem, lost=lost) for lost in (False, True)]
+        if metric is not None:
+            stem = f"{name}-noise-{history}"
+            pictures += in_figures(noisy, MOST_SERIES, partial(_both, metric=metric, history=history, stem=stem))
     return pictures
+
+
+def _both(found: Sequence[Result], part: int, *, metric: str, history: str, stem: str) -> list[Picture]:
+    return [_robustness(found, metric, history, f"{stem}-{part}", lost=lost) for lost in (False, True)]
 
 
 def _points(record: Mapping[str, Any]) -> list[dict[str, Any]]:

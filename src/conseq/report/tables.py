@@ -142,12 +142,13 @@ def unanswered(table: Table, answers: Sequence[Answer]) -> NumberTable | None:
     )
 
 
-def without_paper(table: Table, own: dict[str, Result]) -> NumberTable | None:
+def without_paper(table: Table, own: dict[str, Result], history: str) -> NumberTable | None:
     """Gives our results for a table of which no number is printed, a line each; None where there are none.
 
     Args:
         table: The table.
         own: Our results by :func:`row_key`.
+        history: The protocol.
 
     Returns:
         The table, rows in the order of the specification.
@@ -155,18 +156,19 @@ def without_paper(table: Table, own: dict[str, Result]) -> NumberTable | None:
     if not own:
         return None
     found = list(own.values())
-    names = _ranked(found[0].metrics(table.history))
-    groups = [*floor_groups(found, table.history, names)]
-    groups += [result_group(one, table.history, names, found) for one in found]
+    names = _ranked(found[0].metrics(history))
+    groups = [*floor_groups(found, history, names)]
+    groups += [result_group(one, history, names, found) for one in found]
     missing = [row.name for row in table.rows if row_key(row) not in own and row.closed is None and row.floor is None]
     closed = [f"{row.name} ({row.closed})" for row in table.rows if row.closed is not None]
     note = "No number of it is printed; ours alone. ± is the standard deviation over seeds."
-    note += f" Not run yet: {', '.join(missing)}." if missing else ""
-    note += f" Closed: {'; '.join(closed)}." if closed else ""
+    if history == table.history:  # the other protocol's table stands below this one's
+        note += f" Not run yet: {', '.join(missing)}." if missing else ""
+        note += f" Closed: {'; '.join(closed)}." if closed else ""
     records = [record for one in found for record in one.records]
     return NumberTable(
-        f"{table.paper}: {table.title}",
-        statement(records, history=table.history),
+        f"{table.paper}: {table.title}, history {'kept' if history == 'keep' else 'excluded'}",
+        statement(records, history=history),
         ("model", *names),
         tuple(groups),
         note,

@@ -1,0 +1,48 @@
+"""More models than one figure can show: several figures, each with the baseline in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from conseq.report.results import Result, in_parts
+from conseq.report.style import Picture
+
+
+def in_figures(
+    found: Sequence[Result], most: int, draw: Callable[[Sequence[Result], int], Sequence[Picture]]
+) -> list[Picture]:
+    """Draws results at most ``most`` at a time; where there are several parts, titles say which one it is.
+
+    Args:
+        found: The results.
+        most: The most that a figure shows, at least 2.
+        draw: Gives the figures of some results and the number of their part, from 1.
+
+    Returns:
+        The figures, part by part.
+    """
+    parts = beside_the_baseline(found, most)
+    told = [f" ({number} of {len(parts)})" if len(parts) > 1 else "" for number in range(1, len(parts) + 1)]
+    return [
+        replace(picture, title=picture.title + told[number - 1])
+        for number, some in enumerate(parts, start=1)
+        for picture in draw(some, number)
+    ]
+
+
+def beside_the_baseline(found: Sequence[Result], most: int) -> list[Sequence[Result]]:
+    """Gives results at most ``most`` at a time, the first SASRec at the head of every part.
+
+    Args:
+        found: The results.
+        most: The most of a part, at least 2.
+
+    Returns:
+        The parts, in the order of ``found``; without a baseline, and where all are SASRec with other
+        settings, every result stands in one part alone.
+    """
+    baseline = next((one for one in found if one.is_sasrec), None)
+    if baseline is None or len(found) <= most or all(one.is_sasrec for one in found):
+        return in_parts(found, most)
+    return [[baseline, *some] for some in in_parts([one for one in found if one is not baseline], most - 1)]
