@@ -76,16 +76,11 @@ class MultiInterest(Encoder):
         self.config = config
         kind = _Attention if config.extraction == "attention" else _Routing
         self.extraction: _Attention | _Routing = kind(config)
-        self.dropout = Dropout(config.dropout)
 
     def interests(self, histories: Sequences) -> Tensor:
         """Gives the vectors of each history, float ``[B, K, D]``, from its last ``max_length`` items."""
-        c = self.config
-        recent = histories.tail(c.max_length)
-        places = recent.positions
-        if c.positions == "end":
-            places = places + (c.max_length - recent.lengths)[recent.rows]
-        found: Tensor = self.extraction(self.items(recent.ids), places, recent, self.dropout)
+        recent = histories.tail(self.config.max_length)
+        found: Tensor = self.extraction(self.items(recent.ids), recent)
         return found
 
     def forward(self, histories: Sequences) -> Tensor:
@@ -112,6 +107,8 @@ class _Attention(nn.Module):
 
     def __init__(self, config: ComiRecConfig) -> None:
         super().__init__()
+        self.config = config
+        self.dropout = Dropout(config.dropout)
         hidden = config.hidden or 4 * config.width
         self.positions = nn.Embedding(config.max_length, config.width)
         self.hidden = nn.Linear(config.width, hidden)
@@ -121,9 +118,12 @@ class _Attention(nn.Module):
         nn.init.zeros_(self.hidden.bias)
         nn.init.xavier_uniform_(self.logits.weight)
 
-    def forward(self, x: Tensor, places: Tensor, seqs: Sequences, dropout: nn.Module) -> Tensor:
-        """Gives interests, float ``[B, K, D]``, from item vectors ``x``, float ``[N, D]``, and their places."""
-        read = dropout(x + F.embedding(places, self.positions.weight))
+    def forward(self, x: Tensor, seqs: Sequences) -> Tensor:
+        """Gives interests, float ``[B, K, D]``, from item vectors ``x``, float ``[N, D]``."""
+        places = seqs.positions
+        if self.config.positions == "end":
+            places = places + (self.config.max_length - seqs.lengths)[seqs.rows]
+        read = self.dropout(x + F.embedding(places, self.positions.weight))
         logits = self.logits(self.hidden(read).tanh())
         return torch.stack([attend(one, x, seqs) for one in logits.unbind(1)], 1)
 
@@ -134,25 +134,24 @@ class _Routing(nn.Module):
     def __init__(self, config: ComiRecConfig) -> None:
         super().__init__()
         self.config = config
+        self.dropout = Dropout(config.dropout)
         self.maps = nn.Parameter(torch.randn(config.max_length, config.interests * config.width, config.width))
 
-    def forward(self, x: Tensor, places: Tensor, seqs: Sequences, dropout: nn.Module) -> Tensor:
-        """Gives interests, float ``[B, K, D]``, from item vectors ``x``, float ``[N, D]``, and their places."""
+    def forward(self, x: Tensor, seqs: Sequences) -> Tensor:
+        """Gives interests, float ``[B, K, D]``, from item vectors ``x``, float ``[N, D]``."""
         c = self.config
-        shape = (len(seqs), c.max_length)
-        slots = seqs.rows * c.max_length + places
-        padded = x.new_zeros(shape[0] * shape[1], c.width).index_copy(0, slots, dropout(x)).view(*shape, c.width)
+        # Padding stands at the places that a short history leaves free. It is zero, and so is all that is mapped of it.
+        padded = seqs.pad(self.dropout(x), side="right" if c.positions == "start" else "left", width=c.max_length)
         # One product for each place: [T, B, D] x [T, D, K D].
         mapped = torch.bmm(padded.transpose(0, 1), self.maps.transpose(1, 2)).transpose(0, 1)
-        mapped = mapped.reshape(*shape, c.interests, c.width)
+        mapped = mapped.reshape(len(seqs), c.max_length, c.interests, c.width)
         # Only the last round learns: the ones before it merely find out where an item belongs.
         still = mapped.detach()
-        there = x.new_zeros(shape[0] * shape[1]).index_fill(0, slots, 1).view(*shape, 1)
-        agreement = x.new_zeros(*shape, c.interests)
+        agreement = x.new_zeros(mapped.shape[:3])
         for _ in range(c.iterations - 1):
-            capsules = _squash(torch.einsum("btk,btkd->bkd", agreement.softmax(2) * there, still))
+            capsules = _squash(torch.einsum("btk,btkd->bkd", agreement.softmax(2), still))
             agreement = agreement + torch.einsum("btkd,bkd->btk", still, capsules)
-        return _squash(torch.einsum("btk,btkd->bkd", agreement.softmax(2) * there, mapped))
+        return _squash(torch.einsum("btk,btkd->bkd", agreement.softmax(2), mapped))
 
 
 def _squash(x: Tensor) -> Tensor:
