@@ -10,7 +10,7 @@ import pytest
 from conseq.report.curves import learning_curves
 from conseq.report.parts import beside_the_baseline, in_figures
 from conseq.report.results import Result, results
-from conseq.report.style import MOST_SERIES, Picture
+from conseq.report.style import Picture
 from conseq.run.config import RunConfig
 
 Make = Callable[..., dict[str, Any]]
@@ -69,4 +69,3 @@ def test_each_part_is_drawn_with_its_number(found: list[Result]) -> None:
 
     assert len(in_figures(found, 4, draw)) == 6
     assert asked == [(3, 1), (4, 2), (4, 3)]
-    assert MOST_SERIES >= 2

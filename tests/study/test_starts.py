@@ -92,16 +92,10 @@ def test_a_later_seed_is_one_of_the_start_too_and_such_runs_are_averaged(table: 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('preset = "ours"\nmethod = { name = "next_item" }\nstart = { encoder = { width = 16 } }', "has width = 16"),
-        ('preset = "ours"\nmethod = { name = "next_item" }\nstart = { encoder = { name = "gru4rec" } }', "'gru4rec'"),
-        (
-            'preset = "ours"\nmethod = { name = "next_item" }\nstart = { split = { name = "by_time" } }',
-            "unknown key 'start.split'",
-        ),
-        (
-            'preset = "ours"\nmethod = { name = "next_item" }\nstart = { method = { losss = 1 } }',
-            "start: method.*losss",
-        ),
+        (f"{TRAINS}\nstart = {{ encoder = {{ width = 16 }} }}", "start: its encoder has width = 16"),
+        (f'{TRAINS}\nstart = {{ encoder = {{ name = "gru4rec" }} }}', "start: holds an encoder 'gru4rec'"),
+        (f'{TRAINS}\nstart = {{ split = {{ name = "by_time" }} }}', r"unknown key 'start\.split'"),
+        (f"{TRAINS}\nstart = {{ method = {{ losss = 1 }} }}", r"start: method.*losss"),
         ('closed = "no"\nstart = { method = { name = "next_item" } }', "a start is one of a training"),
     ],
 )
