@@ -25,11 +25,13 @@ from conseq.encoders.gcsan import GCSANConfig
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.matrix_factorization import MatrixFactorizationConfig
 from conseq.encoders.sasrec import SASRecConfig
+from conseq.encoders.srma import SRMAConfig as SRMAEncoder
 from conseq.methods.bpr import BPR, BPRConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
 from conseq.methods.cloze import Cloze, ClozeConfig
 from conseq.methods.comirec import ComiRec, ComiRecConfig
 from conseq.methods.coserec import CoSeRec, CoSeRecConfig
+from conseq.methods.dssrec import DSSRec, DSSRecConfig
 from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.ec4srec import EC4SRec, EC4SRecConfig
 from conseq.methods.ecl_sr import ECLSR, ECLSRConfig
@@ -41,6 +43,7 @@ from conseq.methods.method import Method
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.prediction import Loss
 from conseq.methods.s3rec import S3Rec, S3RecConfig
+from conseq.methods.srma import SRMA, SRMAConfig
 from conseq.methods.view_contrast import ViewContrast, ViewContrastConfig
 from conseq.nn.items import ItemTable
 from conseq.training.config import TrainingConfig
@@ -60,10 +63,13 @@ ENCODERS: dict[str, Callable[[ItemTable], Encoder]] = {
     "bert4rec": BERT4RecConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1),
     "gcsan": GCSANConfig(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1, attention_dropout=0.1),
     "comirec": ComiRecEncoder(width=16, interests=1, max_length=LENGTH),
+    "srma": SRMAEncoder(width=16, layers=1, heads=2, max_length=LENGTH, dropout=0.1, attention_dropout=0.1),
     "matrix_factorization": MatrixFactorizationConfig(width=16, max_length=LENGTH),
 }
 
-TOKEN_ENCODERS = ["sasrec-bert", "sasrec-kang", "gru4rec"]
+TOKEN_ENCODERS = ["sasrec-bert", "sasrec-kang", "gru4rec", "srma"]
+# Attentive pooling, with one interest, and SASRec; what else they are, their own methods alone train.
+OF_THEIR_METHODS = ["comirec", "srma"]
 # To these 1, 2 is the same history as 2, 1.
 BLIND_TO_ORDER = ["matrix_factorization"]
 
@@ -82,10 +88,8 @@ class Row:
 
     @property
     def backbones(self) -> tuple[str, ...]:
-        # With one interest ComiRec's encoder is attentive pooling; with several its own method alone can train it.
-        return self.only or tuple(
-            TOKEN_ENCODERS if self.needs_states else [name for name in ENCODERS if name != "comirec"]
-        )
+        could = TOKEN_ENCODERS if self.needs_states else ENCODERS
+        return self.only or tuple(name for name in could if name not in OF_THEIR_METHODS)
 
 
 NEXT_ITEM_LOSSES: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce")
@@ -151,6 +155,7 @@ METHODS = {
     "cloze": Row(Cloze, ClozeConfig(mask=0.3), ("all",), only=("bert4rec",), epochs=40),
     "cloze-chance": Row(Cloze, ClozeConfig(draw="chance", last=0.5), ("all",), only=("bert4rec",), epochs=40),
     "coserec": Row(CoSeRec, CoSeRecConfig(vectors_from=1, negatives=4), ("all",), needs_states=True),
+    "dssrec": Row(DSSRec, DSSRecConfig(pretrain=1), ("pretraining",), needs_states=True),
     "ec4srec": Row(EC4SRec, EC4SRecConfig(update_epochs=(1,), unimportant=0.3), ("all",)),
     # Its masks are zeros, from which nothing is learned: it takes longer.
     "ec4srec-released": Row(EC4SRec, RELEASED_EC4SREC, ("all",), epochs=40),
@@ -186,6 +191,8 @@ METHODS = {
         only=BOTH_WAYS,
     ),
     "s3rec-no-pretraining": Row(S3Rec, S3RecConfig(pretrain=0), ("next",), needs_states=True),
+    "srma": Row(SRMA, SRMAConfig(negatives=4), ("all",), only=("srma",)),
+    "srma-complement": Row(SRMA, SRMAConfig(complement=1), ("complement",), only=("srma",)),
     "view_contrast": Row(ViewContrast, ViewContrastConfig(mild="dropout"), ("all",)),
     "view_contrast-edits": Row(
         ViewContrast,

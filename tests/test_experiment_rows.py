@@ -139,7 +139,7 @@ def test_a_row_that_pretrains_may_stop_only_a_patience_after_it() -> None:
             training = record["training"]
             assert training["not_before"] >= record["method"]["pretrain"] + training["patience"], row.name
             found.add(row.name)
-    assert found == {"ICL-SR+pos.", "ICL-SR+neg.", "S3Rec_MIP", "S3Rec_ISP", "(H) S3Rec_ISP"}
+    assert found == {"ICL-SR+pos.", "ICL-SR+neg.", "S3Rec_MIP", "S3Rec_ISP", "(H) S3Rec_ISP", "DSSRec"}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "ecl_sr/figure4").glob("*.toml")), ids=lambda file: str(file.stem))

@@ -9,6 +9,7 @@ from conseq.encoders.gcsan import GCSANConfig
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.matrix_factorization import MatrixFactorizationConfig
 from conseq.encoders.sasrec import SASRecConfig
+from conseq.encoders.srma import SRMAConfig
 
 ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "sasrec": SASRecConfig,
@@ -18,5 +19,6 @@ ENCODERS: dict[str, type[Backbone[Encoder]]] = {
     "bert4rec": BERT4RecConfig,
     "gcsan": GCSANConfig,
     "comirec": ComiRecConfig,
+    "srma": SRMAConfig,
     "matrix_factorization": MatrixFactorizationConfig,
 }
