@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 from conseq.data.sequences import Sequences
 from conseq.encoders.sasrec import SASRec, SASRecConfig
-from conseq.encoders.srma import LayeredSASRec, SRMAConfig
+from conseq.encoders.srma import SRMAConfig, SRMAEncoder
 from conseq.nn.items import ItemTable
 
 HISTORIES = Sequences.from_lists([[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5], [3, 2]])
 SMALL = {"width": 8, "layers": 2, "heads": 2, "max_length": 5}
 
 
-def encoder(**settings: object) -> LayeredSASRec:
+def encoder(**settings: object) -> SRMAEncoder:
     torch.manual_seed(0)
     made = SRMAConfig(**{**SMALL, **settings})(ItemTable(9, 8))  # type: ignore[arg-type]
     with torch.no_grad():
@@ -24,7 +24,7 @@ def encoder(**settings: object) -> LayeredSASRec:
     return made.eval()
 
 
-def plain(of: LayeredSASRec) -> SASRec:
+def plain(of: SRMAEncoder) -> SASRec:
     """SASRec with the weights that are below the appended layers."""
     made = SASRec(SASRecConfig(**SMALL, positions="end"), ItemTable(9, 8))  # type: ignore[arg-type]
     made.load_state_dict({name: one for name, one in of.state_dict().items() if not name.startswith("appended")})

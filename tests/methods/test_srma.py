@@ -13,8 +13,8 @@ from torch import Tensor
 
 from conseq.data.sequences import Sequences
 from conseq.data.train_set import Batch, Instances, TrainSet
-from conseq.encoders.srma import LayeredSASRec
 from conseq.encoders.srma import SRMAConfig as EncoderConfig
+from conseq.encoders.srma import SRMAEncoder
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.srma import SRMA, SRMAConfig
 from conseq.training.config import TrainingConfig
@@ -68,7 +68,7 @@ class Spied:
         return self.sets[-1]
 
 
-def read(encoder: LayeredSASRec, rows: list[list[int]], dropped: frozenset[int]) -> list[Tensor]:
+def read(encoder: SRMAEncoder, rows: list[list[int]], dropped: frozenset[int]) -> list[Tensor]:
     """The states of each sequence on its own."""
     return [encoder.append(encoder.below(Sequences.from_lists([row])), dropped).double() for row in rows]
 

@@ -37,12 +37,12 @@ class SRMAConfig(SASRecConfig):
     kind: Appended = "dense"
     """An appended layer: dense, one linear layer; feed_forward, two, with four times the width between them."""
 
-    def __call__(self, items: ItemTable) -> LayeredSASRec:
+    def __call__(self, items: ItemTable) -> SRMAEncoder:
         """Gives a new encoder over ``items``."""
-        return LayeredSASRec(self, items)
+        return SRMAEncoder(self, items)
 
 
-class LayeredSASRec(SASRec):
+class SRMAEncoder(SASRec):
     """SASRec and layers after it, each the same for every token.
 
     Args:

@@ -19,7 +19,7 @@ from conseq.config import settings
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone
-from conseq.encoders.srma import LayeredSASRec
+from conseq.encoders.srma import SRMAEncoder
 from conseq.methods.method import Terms
 from conseq.methods.prediction import Loss, Prediction
 from conseq.methods.staged import Staged
@@ -72,7 +72,7 @@ class SRMAConfig:
     """Weight of a view's contrast with the other encoder, beside that of the views."""
 
 
-class SRMA(Staged[LayeredSASRec]):
+class SRMA(Staged[SRMAEncoder]):
     """Next-item loss and the contrast of two views that a changing model reads.
 
     Args:
@@ -84,7 +84,7 @@ class SRMA(Staged[LayeredSASRec]):
         ValueError: if more layers are dropped than there are.
     """
 
-    def __init__(self, config: SRMAConfig, train: TrainSet, backbone: Backbone[LayeredSASRec]) -> None:
+    def __init__(self, config: SRMAConfig, train: TrainSet, backbone: Backbone[SRMAEncoder]) -> None:
         super().__init__(train, backbone, config.complement)
         there = len(self.encoder.appended)
         if config.drop > there:
@@ -123,7 +123,7 @@ class SRMA(Staged[LayeredSASRec]):
         return self.loss_of(self.encoder, batch, rng, self.other)
 
     def loss_of(
-        self, encoder: LayeredSASRec, batch: Batch, rng: torch.Generator, other: LayeredSASRec | None = None
+        self, encoder: SRMAEncoder, batch: Batch, rng: torch.Generator, other: SRMAEncoder | None = None
     ) -> Terms:
         """Gives the terms of an encoder.
 
