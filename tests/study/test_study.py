@@ -177,6 +177,7 @@ def test_a_plan_tells_what_is_to_run_what_is_there_and_how_long_it_takes(
     assert "no data found for: toy" in plan_text(jobs_of(table, tmp_path / "nothing", tmp_path), 1)
 
 
+@pytest.mark.slow
 def test_a_stale_record_is_run_again_when_asked(table: Table, data: Path, tmp_path: Path, record: Record) -> None:
     old = {**record, "code_hash": "0" * 12}
     first = replace(table, rows=table.rows[:1])
@@ -195,6 +196,7 @@ def test_a_stale_record_is_run_again_when_asked(table: Table, data: Path, tmp_pa
     assert (job.folder.parent / "logs" / f"{job.folder.name}.log").exists()
 
 
+@pytest.mark.slow
 def test_what_is_to_do_is_run_once_recorded_and_not_run_again(table: Table, data: Path, tmp_path: Path) -> None:
     said: list[str] = []
     rows = replace(table, rows=table.rows[:2])
@@ -215,6 +217,7 @@ def test_what_is_to_do_is_run_once_recorded_and_not_run_again(table: Table, data
     assert floor["ours"] == records[0]["both"]["keep"]["floors"]["popularity"]["HR@10"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_with_its_last_line_and_the_others_go_on(
     table: Table, data: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +231,7 @@ def test_a_run_that_fails_is_told_with_its_last_line_and_the_others_go_on(
     assert [one["row"] for one in done.records] == [jobs[1].row.name]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_recorded_is_told_and_recorded_the_next_time(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +250,7 @@ def test_a_run_that_cannot_be_recorded_is_told_and_recorded_the_next_time(
     assert len(execute([job], tmp_path / "results", say=lambda line: None).records) == 1
 
 
+@pytest.mark.slow
 def test_no_run_goes_on_alone_when_something_unforeseen_stops_the_others(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +276,7 @@ def test_no_run_goes_on_alone_when_something_unforeseen_stops_the_others(
     assert (jobs[0].folder / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_budget_stops_a_run_with_its_state_saved_and_the_next_call_ends_it(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +294,7 @@ def test_a_budget_stops_a_run_with_its_state_saved_and_the_next_call_ends_it(
     assert (job.folder / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_to_stop_saves_every_run(
     table: Table, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
