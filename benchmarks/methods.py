@@ -87,8 +87,8 @@ def cases(dataset: str, experiments: Path = EXPERIMENTS) -> list[Case]:
         elif name == "ecl_sr":
             found.append(Case("ecl_sr, generator trained", name, usual, "trained"))
             found.append(Case("ecl_sr, generator frozen", name, usual, "frozen"))
-        elif name == "s3rec":
-            found.append(Case("s3rec, pretraining", name, usual))  # afterwards it is SASRec
+        elif name in ("s3rec", "dssrec"):
+            found.append(Case(f"{name}, pretraining", name, usual))  # afterwards it is SASRec
         else:
             found.append(Case(name, name, usual))
     return found
