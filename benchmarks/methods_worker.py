@@ -135,8 +135,9 @@ def counted(method: torch.nn.Module) -> Iterator[list[int]]:
         return call
 
     encoders = [one for one in method.modules() if isinstance(one, Encoder)]
-    places = [(one, name, place) for one in encoders for name, place in (("forward", 0), ("states", 0), ("below", 0))]
+    places = [(one, name, place) for one in encoders for name, place in (("forward", 0), ("states", 0))]
     places += [(one, "contextualize", 1) for one in encoders if isinstance(one, TokenEncoder)]
+    places += [(one, "_embed", 1) for one in encoders]  # SASRec's, where a method asks for some of its states alone
     places = [(one, name, place) for one, name, place in places if hasattr(one, name)]
     for one, name, place in places:
         setattr(one, name, counting(getattr(one, name), place))

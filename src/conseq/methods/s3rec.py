@@ -24,6 +24,7 @@ from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone, TokenEncoder
 from conseq.encoders.gru4rec import GRU4Rec
+from conseq.encoders.selected import last_states, states_at
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction, states_to_predict_from
 from conseq.signals.categories import ItemCategories, read_categories
@@ -167,33 +168,34 @@ class S3Rec(Method[TokenEncoder]):
         Returns:
             Weighted scalars by name.
         """
-        c = self.config
-        chosen = random_like(seqs.ids, rng) < c.mask
+        chosen = random_like(seqs.ids, rng) < self.config.mask
         chosen |= seqs.positions == (seqs.lengths - 1)[seqs.rows]
-        places = chosen.nonzero().squeeze(1)
-        masked = seqs.replace(seqs.ids.masked_fill(chosen, self.encoder.items.mask_id))
-        parts = [masked]
+        segments = self.segments(seqs, rng) if self.segment_map is not None else []
+        sums = self._items_and_attributes(seqs, users, chosen, rng)
         if self.segment_map is not None:
-            parts += self.segments(seqs, rng)
-        read = concatenate(parts)
-        states = self.encoder.contextualize(self.encoder.items(read.ids), read, causal=False)
-        of_masked = states[: seqs.ids.numel()]
-        sums = {}
+            # Of these the last states alone are read, which spares most of the encoder's last block.
+            around, own, other = last_states(self.encoder, concatenate(segments), causal=False).chunk(3)
+            sums["segment"] = self.config.segment * paired(self.segment_map(around), own, other)
+        return {name: total / len(seqs) for name, total in sums.items()}
+
+    def _items_and_attributes(self, seqs: Sequences, users: Tensor, chosen: Tensor, rng: torch.Generator) -> Terms:
+        """The sums of AAP, MIP and MAP over sequences of which the ``chosen`` items are masked, those with a weight."""
+        c, table, sums = self.config, self.encoder.items, {}
+        masked, kept = chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
+        tells_kept = self.associated_map is not None and c.describe == "state"
+        read = torch.cat([masked, kept]) if tells_kept else masked
+        if tells_kept or self.item_map is not None or self.masked_map is not None:
+            hidden = seqs.replace(seqs.ids.masked_fill(chosen, table.mask_id))
+            of_masked, of_kept = states_at(self.encoder, hidden, read, causal=False).tensor_split([len(masked)])
         if self.associated_map is not None and self.attributes is not None:
-            kept = (~chosen).nonzero().squeeze(1)
-            shown = self.encoder.items(seqs.ids[kept]) if c.describe == "item" else of_masked[kept]
+            shown = of_kept if tells_kept else table(seqs.ids[kept])
             sums["associated"] = c.associated * self.attributes(self.associated_map(shown), seqs.ids[kept])
         if self.item_map is not None and self.unmet is not None:
-            drawn = self.unmet.draw(users[seqs.rows[places]], 1, rng)[:, 0]
-            known = self.item_map(of_masked[places])
-            table = self.encoder.items
-            sums["item"] = c.item * paired(known, table(seqs.ids[places]), table(drawn))
+            drawn = self.unmet.draw(users[seqs.rows[masked]], 1, rng)[:, 0]
+            sums["item"] = c.item * paired(self.item_map(of_masked), table(seqs.ids[masked]), table(drawn))
         if self.masked_map is not None and self.attributes is not None:
-            sums["masked"] = c.masked * self.attributes(self.masked_map(of_masked[places]), seqs.ids[places])
-        if self.segment_map is not None:
-            around, own, other = (states[read.last[n * len(seqs) : (n + 1) * len(seqs)]] for n in (1, 2, 3))
-            sums["segment"] = c.segment * paired(self.segment_map(around), own, other)
-        return {name: total / len(seqs) for name, total in sums.items()}
+            sums["masked"] = c.masked * self.attributes(self.masked_map(of_masked), seqs.ids[masked])
+        return sums
 
     def segments(self, seqs: Sequences, rng: torch.Generator) -> list[Sequences]:
         """Gives what SP tells apart: sequences without a segment, the segment alone, and another one in its place.
