@@ -51,6 +51,7 @@ def options(tmp_path: Path) -> list[str]:
     return [f"--{name}={tmp_path / name}" for name in ("experiments", "data", "runs", "results")]
 
 
+@pytest.mark.slow
 def test_a_table_is_run_recorded_and_printed_beside_the_paper_s(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,7 @@ def test_an_analysis_that_trains_takes_as_long_as_the_run(
     assert jobs(apart, data, tmp_path, [stale], again=True)[0].seconds == 200.0
 
 
+@pytest.mark.slow
 def test_the_hash_of_an_analysis_is_of_its_own_code_and_not_of_the_run_s(
     row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_an_analysis_that_trains_stops_with_the_budget_and_goes_on(
     assert (again.state, again.asked) == ("finished", apart.asked)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_by_others_has_not_failed(
     row: Row, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,8 @@ def test_a_base_of_a_start_that_is_not_there_is_named(rows: Rows) -> None:
         rows(f'[[row]]\nname = "A"\n{TRAINS}\nstart = {{ experiment = "nothing.toml" }}')
 
 
-@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_what_two_rows_start_from_is_trained_once(table: Table, data: Path, tmp_path: Path, processes: int) -> None:
     said: list[str] = []
     jobs = jobs_of(table, data, tmp_path)
