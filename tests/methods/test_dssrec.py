@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,12 +16,11 @@ from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.dssrec import DSSRec, DSSRecConfig, Intents, cut, told_items, told_vectors
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.training.config import TrainingConfig
-from conseq.training.trainer import Stopped, Trainer
+from conseq.training.trainer import Trainer
 
 N_ITEMS = 9
 LISTS = [[1, 2, 3, 4], [6, 7, 8, 4, 9], [2, 4, 6], [9, 1, 5, 3], [5, 6]]
 CALM = SASRecConfig(width=8, layers=1, heads=2, max_length=6, dropout=0.0, attention_dropout=0.0, positions="end")
-LIVELY = SASRecConfig(width=8, layers=1, heads=2, max_length=6, dropout=0.3, attention_dropout=0.3)
 
 
 def make(config: DSSRecConfig, instances: Instances = "whole", backbone: SASRecConfig = CALM) -> tuple[DSSRec, Batch]:
@@ -159,25 +156,14 @@ def test_what_is_cut_is_the_history_with_the_item_after_it(instances: Instances)
 # The stages
 
 
-def fit(method: Any, epochs: int) -> list[list[str]]:
-    """Trains; gives the terms of each epoch."""
-    found: list[list[str]] = []
-
-    class Watcher:
-        def batch_done(self, epoch: int, batch: int, n_batches: int) -> None: ...
-        def rewind(self, epoch: int) -> None: ...
-        def epoch_done(self, record: dict[str, Any]) -> None:
-            found.append(sorted(record["terms"]))
-
-    training = TrainingConfig(epochs=epochs, batch_size=3, patience=None)
-    Trainer(method, training, lambda _: {"NDCG@20": 0.0}, watcher=Watcher()).fit()
-    return found
-
-
 def test_the_first_epochs_pretrain_and_the_others_learn_the_next_item() -> None:
-    method, _ = make(DSSRecConfig(pretrain=2))
-    pretrained = ["pretraining.item", "pretraining.sequence"]
-    assert fit(method, 3) == [pretrained, pretrained, ["next.next_item"]]
+    method, batch = make(DSSRecConfig(pretrain=2))
+    found = []
+    for epoch in (1, 2, 3):
+        method.begin_epoch(epoch, rng())
+        found.append([(group, list(terms)) for group, terms in method.updates(batch, rng())])
+    pretrained = [("pretraining", ["item", "sequence"])]
+    assert found == [pretrained, pretrained, [("next", ["next_item"])]]
 
 
 def test_after_pretraining_it_is_next_item_training() -> None:
@@ -206,28 +192,6 @@ def test_a_task_without_a_weight_is_left_out(weightless: str) -> None:
     method, batch = make(DSSRecConfig(**{weightless: 0.0}))  # type: ignore[arg-type]
     ((_, found),) = method.updates(batch, rng())
     assert list(found) == [name for name in ("item", "sequence") if name != weightless]
-
-
-def test_a_run_resumed_inside_an_epoch_ends_bit_identical(tmp_path: Path) -> None:
-    training = TrainingConfig(epochs=3, batch_size=2, patience=None, instances="whole")
-
-    def trainer(folder: Path | None) -> Trainer:
-        method, _ = make(DSSRecConfig(pretrain=2), backbone=LIVELY)
-        torch.manual_seed(6)
-        return Trainer(method, training, lambda _: {"NDCG@20": 0.0}, folder=folder)
-
-    whole = trainer(None)
-    whole.fit()
-    stopped = trainer(tmp_path)
-    stopped.interrupted = True
-    with pytest.raises(Stopped):
-        stopped.fit()
-    resumed = trainer(tmp_path)
-    torch.manual_seed(99)
-    assert resumed.resume()
-    resumed.fit()
-    one, other = whole.method.state_dict(), resumed.method.state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_there_must_be_something_to_pretrain_by() -> None:

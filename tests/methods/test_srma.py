@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +17,11 @@ from conseq.encoders.srma import SRMAEncoder
 from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.methods.srma import SRMA, SRMAConfig
 from conseq.training.config import TrainingConfig
-from conseq.training.trainer import Stopped, Trainer
+from conseq.training.trainer import Trainer
 
 N_ITEMS = 30
 LENGTH = 8
 CALM = EncoderConfig(width=8, layers=1, heads=1, max_length=LENGTH, dropout=0.0, attention_dropout=0.0, appended=3)
-LIVELY = EncoderConfig(width=8, layers=1, heads=1, max_length=LENGTH, dropout=0.3, attention_dropout=0.3, appended=3)
 
 
 def train_set(instances: Instances = "whole") -> TrainSet:
@@ -213,28 +211,6 @@ def test_the_complement_has_no_gradient_for_the_other_encoder() -> None:
     torch.autograd.backward(one.loss(some(one), rng())["complement"])
     assert not learned(one.other)
     assert learned(one.encoder.appended)
-
-
-def test_a_run_resumed_inside_an_epoch_ends_bit_identical(tmp_path: Path) -> None:
-    training = TrainingConfig(epochs=3, batch_size=10, patience=None, instances="whole")
-
-    def trainer(folder: Path | None) -> Trainer:
-        one = make(SRMAConfig(complement=1), backbone=LIVELY)
-        torch.manual_seed(6)
-        return Trainer(one, training, lambda _: {"NDCG@20": 0.0}, folder=folder)
-
-    whole = trainer(None)
-    whole.fit()
-    stopped = trainer(tmp_path)
-    stopped.interrupted = True
-    with pytest.raises(Stopped):
-        stopped.fit()
-    resumed = trainer(tmp_path)
-    torch.manual_seed(99)
-    assert resumed.resume()
-    resumed.fit()
-    one, other = whole.method.state_dict(), resumed.method.state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_no_more_layers_are_dropped_than_there_are() -> None:
