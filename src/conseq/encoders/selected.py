@@ -12,8 +12,8 @@ from conseq.encoders.sasrec import Block, SASRec
 def states_at(encoder: TokenEncoder, seqs: Sequences, places: Tensor, *, causal: bool) -> Tensor:
     """Gives the states of chosen tokens: the rows ``places`` of :meth:`TokenEncoder.contextualize`.
 
-    Of SASRec's last block the other tokens pass the attention alone, which is a third of its work. Dropout draws for
-    the chosen tokens alone there, so that in training the numbers are others than those of all states.
+    Of SASRec's last block the other tokens pass the attention alone. There dropout draws for the chosen tokens alone,
+    so that in training the numbers are others than those of all states.
 
     Args:
         encoder: Any.
@@ -34,8 +34,7 @@ def states_at(encoder: TokenEncoder, seqs: Sequences, places: Tensor, *, causal:
 def last_states(encoder: TokenEncoder, seqs: Sequences, *, causal: bool) -> Tensor:
     """Gives the state of each sequence's last token: the rows ``seqs.last`` of :meth:`TokenEncoder.contextualize`.
 
-    Of SASRec's last block the other tokens are keys and values alone, a sixth of its work. Dropout as in
-    :func:`states_at`.
+    Of SASRec's last block the other tokens are keys and values alone. Dropout as in :func:`states_at`.
 
     Args:
         encoder: Any.
