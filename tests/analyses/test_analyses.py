@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ def test_published_weights_have_no_experiment_to_train_by_group(tmp_path: Path, 
         analyse("groups_apart", {}, tmp_path / "bundle", log, history="keep")
     found = analyse("complexity", {"seconds": 0.01}, tmp_path / "bundle", log)
     assert (found["trained_parameters"], found["training_bytes"], found["epochs"]) == (None, None, None)
+
+
+def test_a_run_that_began_from_weights_of_all_users_is_not_trained_by_group(
+    run: Path, log: InteractionLog, tmp_path: Path
+) -> None:
+    told = json.loads((run / "config.json").read_text())
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(json.dumps({**told, "start": {"weights": 64 * "a"}}))
+    with pytest.raises(ValueError, match=r"began from the weights of another run.*without a start"):
+        analyse("groups_apart", {"edges": [6]}, tmp_path / "run", log, history="keep")
 
 
 def test_runs_of_groups_stand_in_the_runs_folder_and_are_found_again(run: Path, log: InteractionLog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import get_args
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from conseq.config import parse
 from conseq.data.sequences import Sequences
+from conseq.evaluation.metrics import ndcg, recall
 from conseq.evaluation.ranks import Protocol, Ties, contained, distinct, target_ranks, top_items
 
 SETTINGS = {"split": "test", "slicing": "leave_one_out", "history": "keep", "ties": "mean"}
@@ -39,9 +41,16 @@ def sorted_twin(
             equals.append(0)
             continue
         peers = [place for place, item in enumerate(order, 1) if scores[item - 1] == level]
-        ranks.append(sum(peers) / len(peers) if ties == "mean" else float(order.index(target) + 1))
+        chosen = [one for one in targets if one not in excluded and scores[one - 1] == level]
+        ranks.append(average_place(peers, chosen, target) if ties == "mean" else float(order.index(target) + 1))
         equals.append(sum(1 for place in peers if order[place - 1] not in targets))
     return ranks, equals
+
+
+def average_place(peers: list[int], chosen: list[int], target: int) -> float:
+    """Where the targets among equals stand on average, over all ways in which they can be among them."""
+    ways = list(itertools.combinations(peers, len(chosen)))
+    return sum(way[chosen.index(target)] for way in ways) / len(ways)
 
 
 def row(*values: float) -> Tensor:
@@ -76,8 +85,17 @@ def test_targets_of_one_user_take_different_places_among_equals() -> None:
     targets = Sequences.from_lists([[2, 4]])
     assert target_ranks(scores, targets, ties="optimistic").rank.tolist() == [1, 2]
     assert target_ranks(scores, targets, ties="pessimistic").rank.tolist() == [5, 4]
-    assert target_ranks(scores, targets, ties="mean").rank.tolist() == [3, 3]
+    assert target_ranks(scores, targets, ties="mean").rank.tolist() == [2, 4]
     assert target_ranks(scores, targets, ties="mean").equals.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("ties", ["pessimistic", "mean", "optimistic"])
+def test_tied_targets_gain_no_more_than_a_list_can_hold(ties: Ties) -> None:
+    three = Sequences.from_lists([[1, 2, 3]])
+    ranks = target_ranks(torch.zeros(1, 3), three, ties=ties).rank.numpy()
+    offsets = three.offsets.numpy()
+    assert ndcg(ranks, offsets, 2) == pytest.approx(1)
+    assert recall(ranks, offsets, 2) == pytest.approx(2 / 3)
 
 
 def test_an_excluded_item_stands_neither_above_nor_beside_a_target() -> None:
@@ -164,7 +182,7 @@ def test_counting_gives_what_sorting_the_catalogue_gives(
         sorted_twin(one, asked, out if exclude else [], ties)
         for one, asked, out in zip(scores, targets, excluded, strict=True)
     ]
-    assert found.rank.tolist() == [rank for ranks, _ in twins for rank in ranks]
+    assert found.rank.tolist() == pytest.approx([rank for ranks, _ in twins for rank in ranks])
     assert found.equals.tolist() == [number for _, equals in twins for number in equals]
 
 

@@ -78,6 +78,9 @@ def test_a_comparison_says_what_was_compared_with_what(evaluation: Evaluation) -
     found = compare(evaluation, replace(evaluation, model="other"), ["HR@5"])
     text = as_text(comparison_table(found, evaluation.protocol))
     assert text.splitlines()[0].strip() == f"Paired comparison: {evaluation.protocol}"
+    assert "95 % interval" in text
+    narrow = compare(evaluation, replace(evaluation, model="other"), ["HR@5"], confidence=0.805)
+    assert "80.5 % interval" in as_text(comparison_table(narrow, evaluation.protocol))
     assert cells(text, "HR@5")[1:3] == ["TableScorer", "other"]
     assert cells(text, "HR@5")[5:] == ["+0.0000", "+0.0000 … +0.0000", "1.0000", "1.0000", "1.0000"]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from conseq.analyses.subject import subject_of
 from conseq.data.log import InteractionLog
 from conseq.data.sequences import Sequences
 from conseq.data.train_set import Instances, TrainSet
@@ -125,3 +126,6 @@ def test_a_judged_bundle_knows_its_users_and_no_others(tmp_path: Path, capsys: p
     judged = judge_bundle(tmp_path, turned, history="exclude")
     assert "every user is a stranger" in capsys.readouterr().err
     assert judged.metrics["HR@5"] >= 0.9
+    asked = subject_of(tmp_path, turned)
+    assert "every user is a stranger" in capsys.readouterr().err
+    assert np.array_equal(runner.judge(asked.encoder, asked.split, history="exclude").ranks, judged.ranks)

@@ -86,6 +86,15 @@ def test_of_earlier_experiments_the_newest_is_shown_with_all_its_seeds(table: Ta
     assert first(table, [now, *newer])[0].stale == ""
 
 
+def test_a_mean_over_seeds_is_of_one_version_of_the_log(table: Table, made: Made) -> None:
+    row = table.rows[0]
+    seeds = list(row.seeded(3))
+    old = [made(row, config=one, data_hash="beef") for one in seeds]
+    new = [made(row, config=one, commit=str(place)) for place, one in enumerate(seeds[:2])]
+    found = first(table, [*old, *new])[0]
+    assert (found.n, found.commits) == (2, ("0", "1"))
+
+
 @pytest.mark.parametrize("key", ["study", "row", "preset", "dataset"])
 def test_a_result_of_another_row_does_not_take_the_place_of_an_experiment_that_changed(
     table: Table, made: Made, key: str

@@ -119,13 +119,19 @@ def apart_of_subject(subject: Subject, config: GroupsConfig, history: History, s
         The metrics by group.
 
     Raises:
-        ValueError: if nothing tells of the experiment.
+        ValueError: if nothing tells of the experiment, or it starts from other weights.
     """
     experiment = subject.experiment
     if experiment is None:
         raise ValueError(
             f"{subject.path} does not say what experiment made it, so there is none to train by group; "
             "name a run's folder"
+        )
+    if experiment.start is not None:
+        # Those have seen everybody, so that what begins from them is not trained on one group alone.
+        raise ValueError(
+            f"{subject.path} began from the weights of another run, which was trained on all users: groups_apart needs "
+            "an experiment without a start"
         )
     folder = None if subject.folder is None else subject.folder / "groups"
     return groups_apart(experiment, subject.log, history=history, edges=config.edges, folder=folder, show=show)

@@ -13,7 +13,7 @@ from conseq.data.log import InteractionLog
 from conseq.data.splits import Split
 from conseq.encoders.encoder import Encoder
 from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
-from conseq.run.judging import cut_of, renumber
+from conseq.run.judging import cut_of, forget_other_users, renumber
 from conseq.run.runner import resolve_device
 from conseq.serving.bundle import Bundle, load_bundle
 
@@ -91,5 +91,6 @@ def subject_of(
     is_run = (path / "config.json").exists()
     where = resolve_device(device)
     bundle = load_bundle(path / "bundle" if is_run else path, where)
+    forget_other_users(bundle, log)
     own = renumber(log, bundle.item_ids, unknown=unknown)
     return Subject(path, path if is_run else None, bundle, own, cut_of(bundle, slicing).cut(own), where)

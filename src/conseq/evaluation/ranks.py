@@ -27,7 +27,7 @@ class Protocol:
     history: Literal["exclude", "keep"]
     """Whether the items of the user's own history are candidates ("keep") or cannot be recommended ("exclude")."""
     ties: Ties
-    """The place of a target among equal scores: last ("pessimistic"), middle ("mean") or first ("optimistic")."""
+    """The place of a target among equal scores: last ("pessimistic"), on average ("mean") or first ("optimistic")."""
 
     def __str__(self) -> str:
         verb = {"exclude": "excluded", "keep": "kept"}[self.history]
@@ -47,7 +47,7 @@ class Ranks(NamedTuple):
     """Places of targets in the catalogue.
 
     Attributes:
-        rank: float64 ``[N]``; 1 is the best, ``inf`` means unreachable. Halves occur with mean ties alone.
+        rank: float64 ``[N]``; 1 is the best, ``inf`` means unreachable. Fractions occur with mean ties alone.
         equals: int64 ``[N]``; candidates that are no target of the user and have exactly the target's score,
             so that the tie rule decided the rank where it is not 0.
     """
@@ -62,8 +62,9 @@ def target_ranks(scores: Tensor, targets: Sequences, *, excluded: Sequences | No
     A target that is itself excluded, or whose score is ``-inf``, cannot be recommended: its rank is ``inf``,
     which every metric counts as a miss. Excluded items are no candidates: they stand neither above a target nor
     beside it. Targets of one user with one score take different places among their equals, so that no two
-    of them claim the same one; under mean ties all take the middle. A ``ValueError`` tells of scores that are NaN or
-    ``+inf`` and of shapes that do not fit.
+    of them claim the same one; under mean ties those that they have on average if the equals stand in a random order,
+    which for one target is the middle. A ``ValueError`` tells of scores that are NaN or ``+inf`` and of shapes that do
+    not fit.
 
     Args:
         scores: ``[B, V]``; column ``j`` is item number ``j + 1``. It is not written to.
@@ -88,7 +89,8 @@ def target_ranks(scores: Tensor, targets: Sequences, *, excluded: Sequences | No
     elif ties == "pessimistic":
         rank = (above + level - turn).double()
     else:
-        rank = above.double() + (level.double() + 1) / 2
+        # Of L equals in a random order the j-th of g chosen ones stands on average at j (L + 1) / (g + 1).
+        rank = above.double() + (turn + 1) * (level + 1).double() / (group + 1)
     return Ranks(rank.masked_fill(~reachable, torch.inf), (level - group).masked_fill(~reachable, 0))
 
 

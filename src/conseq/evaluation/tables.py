@@ -48,7 +48,7 @@ def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> T
         "",
         "",
         "difference",
-        "interval",
+        " / ".join(dict.fromkeys(f"{100 * one.difference.confidence:g} % interval" for one in comparisons)),
         "p (bootstrap)",
         "p (t)",
         "p (Holm)",

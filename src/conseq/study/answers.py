@@ -83,8 +83,8 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tupl
         seeds: How many seeds are looked for.
 
     Returns:
-        Experiments and records. Where the row's experiment is not recorded, the newest earlier one of the row, which
-        is stale.
+        Experiments and records, all of one version of the log, the newest that there is. Where the row's experiment is
+        not recorded, the newest earlier one of the row, which is stale.
     """
     if row.config is None:
         return []
@@ -93,7 +93,7 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tupl
         found = ((config, find(of_method, config, row.dataset, None)) for config in row.seeded(seeds))
         pairs = [(config, record) for config, record in found if record is not None]
         if pairs:
-            return pairs
+            return _of_newest_log(pairs, of_method)
     return [(row.config, record) for record in _earlier(row, records)]
 
 
@@ -108,6 +108,14 @@ def splits_of(table: Table) -> list[dict[str, Any]]:
         if split is not None and split not in found:
             found.append(split)
     return found
+
+
+def _of_newest_log(
+    pairs: Sequence[tuple[RunConfig, Record]], records: Sequence[Record]
+) -> list[tuple[RunConfig, Record]]:
+    place = {id(one): number for number, one in enumerate(records)}
+    _, newest = max(pairs, key=lambda pair: place[id(pair[1])])
+    return [(config, one) for config, one in pairs if one["data_hash"] == newest["data_hash"]]
 
 
 def _earlier(row: Row, records: Sequence[Record]) -> list[Record]:
