@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from conseq.study.records import EQUAL_CODE, declare_equal_code
+from conseq.study.equal_code import EQUAL_CODE
+from conseq.study.records import declare_equal_code
 
 ROOT = Path(__file__).resolve().parents[2] / "results"
 

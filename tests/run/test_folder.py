@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from conseq.data.synthetic import cycle_log
 from conseq.run import runner
 from conseq.run.config import RunConfig, from_record
-from conseq.run.folder import LOCK, locked
+from conseq.run.folder import LOCK, claimed, locked, read_config
 from conseq.training.records import read_metrics
 
 fcntl = pytest.importorskip("fcntl")
@@ -91,3 +92,19 @@ def test_where_a_file_system_has_no_locks_a_run_goes_on_without(
     monkeypatch.setattr(fcntl, "flock", without)
     with locked(tmp_path), locked(tmp_path):
         assert (tmp_path / LOCK).exists()
+
+
+def test_a_table_that_the_settings_name_is_part_of_the_run(tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,attribute\n1,red\n")
+    method = {"name": "s3rec", "attributes": str(items), "pretrain": 1}
+    one = from_record({"method": method, "training": {"not_before": 2}}, source="test")
+    with claimed(tmp_path / "run", one, {"hash": "feed"}):
+        pass
+    with claimed(tmp_path / "run", one, {"hash": "feed"}):
+        told = read_config(tmp_path / "run")["data"]
+    assert told == {"hash": "feed", "files": {"attributes": hashlib.sha256(items.read_bytes()).hexdigest()}}
+    items.write_text("item_id,attribute\n1,blue\n")
+    other = pytest.raises(ValueError, match=r"another run; it differs in data\.files\.attributes")
+    with other, claimed(tmp_path / "run", one, {"hash": "feed"}):
+        pass

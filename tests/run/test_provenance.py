@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def test_the_hash_changes_with_the_code_of_the_method_alone(monkeypatch: pytest.
     assert after["duorec"] != before["duorec"]
     assert after["iclrec"] == before["iclrec"]
     provenance._code_hash.cache_clear()
+
+
+def test_how_weights_are_taken_over_decides_a_run_that_starts_from_some() -> None:
+    assert provenance._STARTING not in provenance._starts(config("iclrec"))
+    for start in (config("s3rec"), 64 * "a"):
+        found = provenance._starts(replace(config("iclrec"), start=start))
+        assert provenance._STARTING in found
+        reached = provenance._reached(found)
+        assert provenance._STARTING in reached
+        assert "conseq.serving.bundle" not in reached
 
 
 def test_a_method_of_the_user_s_own_is_hashed_by_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from conseq.study.page import results_page
 from conseq.study.plan import Logs, plan
 from conseq.study.records import Record
 from conseq.study.specification import Row, Table, chosen, load_table
-from conseq.study.tables import answers_text, as_json, protocol
+from conseq.study.tables import answers_text, as_json, cells, protocol
 
 Made = Callable[..., Record]
 
@@ -86,6 +86,16 @@ def test_of_earlier_experiments_the_newest_is_shown_with_all_its_seeds(table: Ta
     assert first(table, [now, *newer])[0].stale == ""
 
 
+def test_a_printed_number_below_zero_is_reached_too(table: Table, made: Made) -> None:
+    row = replace(table.rows[0], cells={"HR@10": -0.5})
+    record = made(row)
+    for side in record["both"].values():
+        side["metrics"]["HR@10"] = -0.51
+    (found,) = answers(replace(table, rows=(row,)), [record])
+    assert found.verdict == "reached"
+    assert cells(found)[2] == "-0.0100 (-2.0%)"
+
+
 def test_a_mean_over_seeds_is_of_one_version_of_the_log(table: Table, made: Made) -> None:
     row = table.rows[0]
     seeds = list(row.seeded(3))
@@ -93,6 +103,20 @@ def test_a_mean_over_seeds_is_of_one_version_of_the_log(table: Table, made: Made
     new = [made(row, config=one, commit=str(place)) for place, one in enumerate(seeds[:2])]
     found = first(table, [*old, *new])[0]
     assert (found.n, found.commits) == (2, ("0", "1"))
+    found = first(table, [*new, *old])[0]
+    assert (found.n, found.commits) == (3, ("0123456789",))
+    # Of seed 0 the newest record is of the one log, the newest of all is of the other.
+    found = first(table, [*old, new[0], made(row, config=seeds[1], data_hash="beef", commit="last")])[0]
+    assert (found.n, found.commits) == (3, ("0123456789", "last"))
+
+
+def test_the_page_of_results_keeps_versions_of_a_log_apart(table: Table, made: Made) -> None:
+    row = table.rows[0]
+    seeds = list(row.seeded(2))
+    page = results_page([table], [made(row, config=seeds[0], data_hash="beef"), made(row, config=seeds[1])])
+    assert "**toy (data beef), test, leave_one_out, history kept among the candidates**" in page
+    assert "**toy (data feed), test, leave_one_out, history kept among the candidates**" in page
+    assert page.count("| next_item | paper | cross_entropy, whole | 1 | 0.1000 |") == 4
 
 
 @pytest.mark.parametrize("key", ["study", "row", "preset", "dataset"])

@@ -105,7 +105,7 @@ def test_an_analysis_that_trains_takes_as_long_as_the_run(
     row: Row, record: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
     apart = replace(row, asked=asked_for({"name": "groups_apart"}, "keep", source="x"))
-    timed = {**record, "seconds": 100.0}
+    timed = {**record, "seconds": 100.0, "validation_seconds": 0.0}
     assert jobs(apart, data, tmp_path, [timed])[0].seconds == 100.0
     assert jobs(replace(row, asked=of("exclude")), data, tmp_path, [timed])[0].seconds == 0.0
     stale = {**timed, "code_hash": "0" * 12}

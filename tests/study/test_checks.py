@@ -101,6 +101,44 @@ def test_a_record_that_contradicts_itself_is_refused(
         check(record, source="here")
 
 
+@pytest.mark.parametrize(("targets", "refused"), [("all", False), ("first", True)])
+def test_hit_rates_bound_the_gain_of_a_run_by_time_where_its_cases_have_one_target(
+    table: Table, made: Made, targets: str, refused: bool
+) -> None:
+    row = table.rows[0]
+    assert row.config is not None
+    split = {"name": "by_time", "targets": targets}
+    found = made(row, config=from_record({**row.config.record(), "split": split}, source="a test"), split="by_time")
+    for side in found["both"].values():
+        side["metrics"] = {**side["metrics"], "NDCG@5": 0.02}  # a tenth of the cases have a hit at 5: at least .038
+    found["metrics"] = found["both"][found["history"]]["metrics"]
+    if refused:
+        with pytest.raises(ValueError, match=r"NDCG@5 = 0.02, but the hit rates allow"):
+            check(found, source="x")
+    else:
+        check(found, source="x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": "20"}, "epochs is '20'; expected a whole number"),
+        ({"seed": True}, "seed is True; expected a whole number"),
+        ({"seconds": None}, "seconds is None; expected a number"),
+        ({"floors": []}, r"floors is \[\]; expected a table"),
+        ({"analyses": []}, r"analyses is \[\]; expected a table"),
+        ({"data": {}}, "data lacks the number of users, items, interactions"),
+        ({"curve": {}}, "curve is {}; expected a list"),
+        ({"data_hash": 7}, "data_hash is 7; expected a text"),
+    ],
+)
+def test_a_record_with_one_thing_in_the_place_of_another_is_refused(
+    record: Record, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^here: {message}"):
+        check({**record, **change}, source="here")
+
+
 def test_a_record_of_held_out_users_is_checked_too(record_by_user: Record) -> None:
     check(record_by_user, source="here")
     record_by_user["both"]["exclude"]["metrics"] |= {"Recall@20": 0.35, "Recall@50": 0.4}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import signal
 import subprocess
@@ -14,13 +16,17 @@ from typing import Any
 import pytest
 
 from conseq.data.readers import read
+from conseq.data.synthetic import cycle_log, write_csv
 from conseq.run import runner
 from conseq.run.config import RunConfig
+from conseq.run.folder import claimed
+from conseq.run.provenance import code_hash
 from conseq.study import child, execution
 from conseq.study.asked import asked_for
 from conseq.study.execution import execute
+from conseq.study.folders import is_of_code, is_of_log, put_aside
 from conseq.study.plan import Job, Logs, plan
-from conseq.study.records import read_records
+from conseq.study.records import read_records, write_records
 from conseq.study.specification import Row, load_table
 
 
@@ -151,6 +157,86 @@ def _kill_the_study() -> None:
         assert study.stdout.readline() == "on\n"
         study.kill()
         assert study.stdout.readline() == "saved\n"
+
+
+def test_a_process_that_the_system_killed_says_so_and_not_what_it_did_last(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("epoch 4/100 next_item 3.38\n")
+    assert execution._last_words(log, -9) == "killed by SIGKILL, as a system that lacks memory does"
+    assert execution._last_words(log, -11) == "killed by SIGSEGV"
+    assert execution._last_words(log, 2) == "epoch 4/100 next_item 3.38"
+    log.write_text("")
+    assert execution._last_words(log, 2) == "status 2"
+
+
+def test_a_process_finds_what_this_one_imports_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "cores", lambda: 8)
+    own = {"PYTHONPATH": os.pathsep.join(["mine", "", "/abs"]), "A": "b"}
+    found = execution._environment(own, 3)
+    paths = os.pathsep.join([str(Path.cwd() / "mine"), "/abs"])
+    assert found == {"PYTHONPATH": paths, "OMP_NUM_THREADS": "2", "A": "b"}
+    assert execution._environment({"OMP_NUM_THREADS": "5"}, 3) == {"OMP_NUM_THREADS": "5"}
+
+
+def test_a_folder_in_which_a_process_is_at_work_is_not_moved(row: Row, tmp_path: Path) -> None:
+    assert row.config is not None
+    folder = tmp_path / "run"
+    at_work = pytest.raises(BlockingIOError, match="is at work in this folder")
+    with claimed(folder, row.config, {"hash": "feed"}), at_work:
+        put_aside(folder)
+    assert is_of_log(folder, "feed")
+    assert not is_of_log(folder, "beef")
+    assert is_of_code(folder, row.config, {})
+    put_aside(folder)
+    assert not folder.exists()
+    assert (tmp_path / "aside" / f"run.{code_hash(row.config)}" / "config.json").exists()
+    put_aside(folder)  # nothing is there
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/config.json").write_text("")
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        put_aside(tmp_path / "bad")
+
+
+@pytest.mark.slow
+def test_a_log_that_changed_is_trained_on_anew_and_its_old_run_is_kept(row: Row, data: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    execute(jobs_of([row], data, tmp_path), tmp_path / "results", say=said.append)
+    write_csv(cycle_log(n_users=55, n_items=30, length=6), data / "toy/interactions.csv")
+    (job,) = jobs_of([row], data, tmp_path)
+    assert job.state == "to run"
+    execute([job], tmp_path / "results", say=said.append)
+    old, new = read_records(tmp_path / "results")
+    assert (old["data"]["users"], new["data"]["users"]) == (40, 55)
+    assert len(list((tmp_path / "runs/toy/aside").iterdir())) == 1
+    assert [one.state for one in jobs_of([row], data, tmp_path)] == ["recorded"]
+
+
+@pytest.mark.slow
+def test_an_analysis_does_not_replace_a_record_that_is_newer_than_the_folder(
+    row: Row, data: Path, tmp_path: Path
+) -> None:
+    execute(jobs_of([row], data, tmp_path), tmp_path / "results", say=lambda line: None)
+    file = next((tmp_path / "results").rglob("*.jsonl"))
+    (record,) = read_records(file)
+    both = copy.deepcopy(record["both"])
+    for side in both.values():
+        side["metrics"]["MeanPopularity@5"] += 1
+    newer = {**record, "both": both, "metrics": both[record["history"]]["metrics"], "commit": "newer"}
+    write_records(file, [newer])
+    done = execute(
+        jobs_of([asking(row, name="groups", edges=[5])], data, tmp_path), tmp_path / "results", say=lambda line: None
+    )
+    assert "is not the one that" in done.failed[0][1]
+    assert [(one["commit"], one["analyses"]) for one in read_records(file)] == [("newer", {})]
+
+
+def test_the_result_of_another_analysis_is_not_recorded(row: Row, data: Path, tmp_path: Path) -> None:
+    asked = asked_for({"name": "groups", "edges": [5]}, "keep", source="a test")
+    out = tmp_path / "found.json"
+    out.write_text(json.dumps({"analysis": "noise", "settings": {}}))
+    (job,) = jobs_of([row], data, tmp_path)
+    with pytest.raises(ValueError, match=r"found.json holds noise with \{\}; expected groups, keep"):
+        execution._add(asked, out, job, tmp_path / "results", execution.Executed(), lambda line: None)
 
 
 def test_what_goes_wrong_in_a_process_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from conseq.data.readers import read
+from conseq.data.synthetic import cycle_log, write_csv
+from conseq.run import runner
 from conseq.run.config import RunConfig
 from conseq.study.plan import Logs, estimate, plan
 from conseq.study.records import Record
 from conseq.study.specification import Table
+from conseq.study.tables import plan_text
 
 Made = Callable[..., Record]
 
@@ -52,6 +56,52 @@ def test_an_estimate_counts_the_epochs_that_the_settings_allow_or_force(
 ) -> None:
     row = table.rows[0]
     assert estimate(longer(row.config, **training), [made(row)], "toy", 240) == 2.0 * epochs
+
+
+def test_validation_counts_too(table: Table, made: Made) -> None:
+    row = table.rows[0]
+    assert estimate(longer(row.config), [made(row, validation_seconds=20.0)], "toy", 240) == 3.0 * 20
+
+
+def test_a_log_under_another_name_has_records_of_its_own(table: Table, made: Made, data: Path, tmp_path: Path) -> None:
+    row = table.rows[0]
+    (data / "toy").rename(data / "other")
+    logs = Logs(data)
+    facts = logs.facts("other")
+    assert facts is not None
+    other = replace(table, dataset="other", rows=(replace(row, dataset="other"),))
+    own = made(row, data_hash=facts["hash"])
+    assert [job.state for job in plan([other], logs, [own], seeds=1, runs=tmp_path / "runs")] == ["to run"]
+    both = [own, {**own, "dataset": "other"}]
+    assert [job.state for job in plan([other], logs, both, seeds=1, runs=tmp_path / "runs")] == ["recorded"]
+
+
+def test_a_run_of_another_version_of_the_log_is_to_be_trained_anew(table: Table, data: Path, tmp_path: Path) -> None:
+    def states() -> list[str]:
+        one = replace(table, rows=table.rows[:1])
+        return [job.state for job in plan([one], Logs(data), [], seeds=1, runs=tmp_path / "runs")]
+
+    assert states() == ["to run"]
+    assert table.rows[0].config is not None
+    (job,) = plan([replace(table, rows=table.rows[:1])], Logs(data), [], seeds=1, runs=tmp_path / "runs")
+    assert job.data is not None
+    runner.run(table.rows[0].config, read(str(job.data)), folder=job.folder)
+    assert states() == ["finished"]
+    write_csv(cycle_log(n_users=55, n_items=30, length=6), data / "toy/interactions.csv")
+    assert states() == ["to run"]
+
+
+def test_a_run_that_several_rows_start_from_is_counted_once(
+    table: Table, made: Made, data: Path, tmp_path: Path
+) -> None:
+    row = table.rows[0]
+    assert row.config is not None
+    begun = [replace(row.config, start=row.config, training=replace(row.config.training, epochs=n)) for n in (1, 2, 3)]
+    rows = tuple(replace(row, name=str(place), config=one) for place, one in enumerate(begun))
+    jobs = plan([replace(table, rows=rows)], Logs(data), [made(row, seconds=6000.0)], seeds=1, runs=tmp_path / "runs")
+    # 300 s an epoch: 2 epochs of the start before each, and 1, 2 and 3 of their own.
+    assert [job.seconds for job in jobs] == [900.0, 1200.0, 1500.0]
+    assert "estimate: 40 min with 1 at a time" in plan_text(jobs, 1)
 
 
 def test_of_a_run_that_is_begun_only_what_is_left_is_counted(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from conseq.study.equal_code import EQUAL_CODE, read_equal_code
 from conseq.study.records import Record, read_records, write_records
 from conseq.study.specification import Table
 
@@ -20,6 +24,37 @@ def test_no_record_is_lost_where_several_write_one_file(table: Table, made: Made
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(lambda one: write_records(file, [one]), records)) == {file}
     assert {one["seed"] for one in read_records(tmp_path / "results")} == {one["seed"] for one in records}
+
+
+def test_a_record_that_is_written_again_stands_last(table: Table, made: Made, tmp_path: Path) -> None:
+    first, second = (made(table.rows[0], config=one) for one in table.rows[0].seeded(2))
+    file = write_records(tmp_path / "x.jsonl", [first, second])
+    write_records(file, [{**first, "commit": "again"}])
+    assert [(one["seed"], one["commit"]) for one in read_records(file)] == [(4, "0123456789"), (3, "again")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[", "not a list of declarations: Expecting value"),
+        (b"\xff", "not a list of declarations: 'utf-8' codec"),
+        (b"{}", "expected a list, found dict"),
+        (b'["a"]', "expected from, to and why, each a text, found a"),
+        (b'[{"from": "a", "to": "b", "why": ""}]', "expected from, to and why, each a text"),
+    ],
+)
+def test_a_damaged_declaration_of_equal_code_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / EQUAL_CODE
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))}: {message}"):
+        read_equal_code(file)
+
+
+def test_a_file_of_records_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b"\xff\n")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))}: not records: 'utf-8' codec"):
+        read_records(file)
 
 
 def test_a_writer_waits_for_the_one_before_it(table: Table, made: Made, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,5 +155,29 @@ def test_part_of_a_table_can_be_chosen(experiments: Path) -> None:
     assert all(row.preset == "paper" for row in chosen(tables, preset="paper")[0].rows)
     with pytest.raises(ValueError, match="no table for data set sports; known: toy"):
         chosen(tables, ("sports",))
-    with pytest.raises(ValueError, match="no row is called 'duorec'"):
+    with pytest.raises(ValueError, match=r"no row is called 'duorec'; rows: BPR, PopRec, SASRec \(paper\)"):
         chosen(tables, row="duorec")
+    with pytest.raises(ValueError, match=r"^no row with preset released; rows: BPR"):
+        chosen(tables, preset="released")
+
+
+def test_a_row_is_chosen_among_those_of_the_data_sets_that_are_asked_for(experiments: Path) -> None:
+    one = find_tables(experiments, "all")[0]
+    longer = tuple(replace(row, name=f"{row.name} (prefixes)") for row in one.rows)
+    found = chosen([one, replace(one, dataset="other", rows=longer)], ("other",), row="SASRec")
+    assert found[0].rows[0].name == "SASRec (prefixes)"
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("NDGC@10", "cell 'NDGC@10': unknown metric 'NDGC@10'; did you mean 'NDCG@10'"),
+        ("HR@7", "cell 'HR@7': runs are judged at 5, 10, 20, 50, not at 7"),
+        ("HR@7 sd", "cell 'HR@7': runs are judged at"),
+    ],
+)
+def test_a_cell_that_no_run_can_answer_is_refused(experiments: Path, cell: str, message: str) -> None:
+    file = experiments / "paper/table1/toy.toml"
+    file.write_text(file.read_text().replace('"HR@10" = 0.5, "NDCG@10" = 0.25', f'"{cell}" = 0.5'))
+    with pytest.raises(ValueError, match=rf"row 'SASRec'.*{message}"):
+        load_table(file)

@@ -104,7 +104,7 @@ def test_a_record_takes_the_place_of_an_earlier_one_of_the_same_run(record: Reco
     write_records(file, [record, other])
     write_records(file, [{**record, "seconds": 7.0}])
     found = read_records(tmp_path / "results")
-    assert [one["seconds"] for one in found] == [7.0, other["seconds"]]
+    assert [one["seconds"] for one in found] == [other["seconds"], 7.0]
 
 
 def test_a_record_with_metrics_that_cannot_be_is_refused(record: Record) -> None:
@@ -382,6 +382,6 @@ def test_a_process_that_does_not_save_in_time_is_killed(monkeypatch: pytest.Monk
     process.stdout.readline()
     job: Any = "the job"
     work = execution._Work(job, to_train=True, to_record=True, analyses=[])
-    assert execution._stop([execution._Running(work, process, Path("x"), None, Path("run"))]) == [job]
+    assert execution._stop([execution._Running(work, process, Path("x"), None, Path("run"), Path("none"))]) == [job]
     assert process.wait(5) != 0
     process.stdout.close()

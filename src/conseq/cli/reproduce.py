@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 _DATA, _RESULTS = Path("data"), Path("results")
+INTERRUPTED = 130
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -57,6 +58,7 @@ def run(argv: list[str]) -> int:
         raise ValueError("--seeds and --processes must be at least 1")
     _check_folders(options)
     from conseq.study import tables as show
+    from conseq.study.answers import SEEDS
     from conseq.study.execution import execute
     from conseq.study.plan import Logs, plan
     from conseq.study.records import read_records
@@ -69,7 +71,7 @@ def run(argv: list[str]) -> int:
     logs = Logs(options.data)
     jobs = plan(tables, logs, records, seeds=options.seeds, runs=options.runs, again=options.again)
     print(show.plan_text(jobs, options.processes), file=sys.stderr)
-    failed: list[str] = []
+    failed, interrupted = False, False
     if not options.dry_run:
         done = execute(
             jobs,
@@ -78,15 +80,16 @@ def run(argv: list[str]) -> int:
             budget=budget,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        failed = [f"{job.row.name}: {line}" for job, line in done.failed]
+        failed, interrupted = bool(done.failed), done.interrupted
         if done.stopped:
             print(f"{len(done.stopped)} runs are not finished; the same command goes on", file=sys.stderr)
         records = read_records(options.results) if options.results.exists() else []
+    looked_for = max(SEEDS, options.seeds)
     if options.json:
-        print(json.dumps(show.as_json(tables, records)))
+        print(json.dumps(show.as_json(tables, records, seeds=looked_for)))
     else:
-        print("\n".join(show.answers_text(table, records) for table in tables))
-    return 1 if failed else 0
+        print("\n".join(show.answers_text(table, records, seeds=looked_for) for table in tables))
+    return INTERRUPTED if interrupted else int(failed)
 
 
 def _check_folders(options: Options) -> None:

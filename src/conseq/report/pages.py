@@ -29,7 +29,7 @@ from conseq.report.tables import (
     without_paper,
 )
 from conseq.study.answers import Answer, Verdict, answers, of_row
-from conseq.study.records import Record, but_seed, identity
+from conseq.study.records import Identity, Record, but_seed, identity
 from conseq.study.specification import Table
 
 VERDICTS: tuple[Verdict, ...] = (
@@ -240,7 +240,7 @@ def dataset_pages(found: Sequence[Result], shown: Sequence[Result], slug: Callab
 
 
 def _dataset_sections(
-    found: Sequence[Result], dataset: str, name: str, split: str, elsewhere: set[tuple[str, str]]
+    found: Sequence[Result], dataset: str, name: str, split: str, elsewhere: set[Identity]
 ) -> list[Section]:
     alone = [one for one in found if identity(one.first) not in elsewhere]
     cases = by_settings(alone)

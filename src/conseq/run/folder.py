@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -40,7 +41,9 @@ def claimed(folder: Path, config: RunConfig, data: Mapping[str, Any]) -> Iterato
     if not (folder / CONFIG).exists() and folder.exists() and not all(map(_is_ours, folder.iterdir())):
         raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
     with locked(folder):
-        _write_or_compare(folder, {**config.record(), "data": data}, code_hash(config))
+        files = _files(config)
+        told = {**config.record(), "data": {**data, **({"files": files} if files else {})}}
+        _write_or_compare(folder, told, code_hash(config))
         yield
 
 
@@ -86,6 +89,13 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
+def _files(config: RunConfig) -> dict[str, str]:
+    """Gives the SHA-256 of each file that the settings name, such as a table of categories."""
+    named = {key: value for part in (config.method, config.encoder) for key, value in vars(part).items()}
+    paths = {key: value for key, value in named.items() if isinstance(value, Path) and value.is_file()}
+    return {key: hashlib.sha256(value.read_bytes()).hexdigest() for key, value in paths.items()}
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a process that was killed before it had written the configuration may have left the file."""
     return path.name == LOCK or path.name.startswith(f".{CONFIG}.")
@@ -93,11 +103,11 @@ def _is_ours(path: Path) -> bool:
 
 def _write_or_compare(folder: Path, record: dict[str, Any], code: str) -> None:
     path = folder / CONFIG
-    made_by = {"commit": commit(), "hash": code, "machine": machine()}
+    made_by = {"commit": commit(), "hash": code, "machine": machine(), "versions": versions()}
     if not path.exists():
         atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
         return
-    found = _read(path)
+    found = read_config(folder)
     earlier = {name: found.pop(name, None) for name in ("versions", "code")}
     changed = sorted(_differences(found, json.loads(json.dumps(record))))
     if changed:
@@ -113,7 +123,20 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str) -> None:
         atomic_write(path, json.dumps({**record, **earlier}, indent=1) + "\n")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Gives what a run's folder says of its configuration.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        The tables of the experiment, with ``data``, ``versions`` and ``code``.
+
+    Raises:
+        ValueError: if the file is damaged; names it.
+        FileNotFoundError: if there is none.
+    """
+    path = folder / CONFIG
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

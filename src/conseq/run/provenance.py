@@ -25,6 +25,8 @@ _START = (
     "conseq.run.splitting",
     "conseq.training.trainer",
 )
+# How a run takes over weights; what this imports reads files and settings, and decides nothing of what they hold.
+_STARTING = "conseq.run.starting"
 # Lists of names, reading of settings, and what is shown: none of them decides what a run learns.
 _LEFT_OUT = frozenset({"conseq.methods", "conseq.encoders", "conseq.config", "conseq.training.records"})
 # An analysis is made of a run: what joins the run's parts decides no more of the one than of the other.
@@ -110,8 +112,11 @@ def _git(*arguments: str) -> str:
 
 def _starts(config: RunConfig) -> tuple[str, ...]:
     own = method_class(config.method_name)[0].__module__, encoder_class(config.encoder_name).__module__
-    # What made the weights that a run starts from decides its result, too.
-    return own + _starts(config.start) if isinstance(config.start, RunConfig) else own
+    if config.start is None:
+        return own
+    # What made the weights that a run starts from decides its result, too, and how it takes them over.
+    before = _starts(config.start) if isinstance(config.start, RunConfig) else ()
+    return (*own, _STARTING, *before)
 
 
 @cache
@@ -144,7 +149,7 @@ def _reached(starts: Sequence[str], left_out: Set[str] = _LEFT_OUT) -> dict[str,
             continue
         source = path.read_text(encoding="utf-8")
         texts[name] = bare(source)
-        waiting.extend(_imports(source))
+        waiting.extend(_imports(source) if name != _STARTING else ())
     return texts
 
 

@@ -17,6 +17,9 @@ from conseq.study.specification import SPREAD, Row, Table, load_table
 
 Verdict = Literal["reached", "above", "below", "impossible in print", "not run", "closed", "no number in print"]
 
+SEEDS = 20
+"""How many seeds of a row are looked for, from the experiment's own on."""
+
 CLOSE = 0.03
 """Relative difference within which a published number counts as reached."""
 
@@ -55,7 +58,7 @@ class Answer:
         return None if self.paper is None or self.ours is None else self.ours - self.paper
 
 
-def answers(table: Table, records: Sequence[Record], *, seeds: int = 20) -> list[Answer]:
+def answers(table: Table, records: Sequence[Record], *, seeds: int = SEEDS) -> list[Answer]:
     """Gives every cell of a table with what we found.
 
     Args:
@@ -74,7 +77,7 @@ def answers(table: Table, records: Sequence[Record], *, seeds: int = 20) -> list
     return found
 
 
-def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tuple[RunConfig, Record]]:
+def of_row(row: Row, records: Sequence[Record], *, seeds: int = SEEDS) -> list[tuple[RunConfig, Record]]:
     """Gives the experiments of a row that are recorded, each with its record, one for each seed.
 
     Args:
@@ -90,10 +93,10 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = 20) -> list[tupl
         return []
     of_method = [one for one in records if one["method"] == row.config.method_name]
     if of_method:  # most rows are not run yet, and hashing their experiments takes time
-        found = ((config, find(of_method, config, row.dataset, None)) for config in row.seeded(seeds))
-        pairs = [(config, record) for config, record in found if record is not None]
+        pairs = _recorded(row, of_method, seeds, None)
         if pairs:
-            return _of_newest_log(pairs, of_method)
+            # Each seed's newest record may be of another version of the log than the newest of all.
+            return _recorded(row, of_method, seeds, _newest_log([one for _, one in pairs], of_method))
     return [(row.config, record) for record in _earlier(row, records)]
 
 
@@ -110,12 +113,15 @@ def splits_of(table: Table) -> list[dict[str, Any]]:
     return found
 
 
-def _of_newest_log(
-    pairs: Sequence[tuple[RunConfig, Record]], records: Sequence[Record]
-) -> list[tuple[RunConfig, Record]]:
+def _recorded(row: Row, records: Sequence[Record], seeds: int, data_hash: str | None) -> list[tuple[RunConfig, Record]]:
+    found = ((config, find(records, config, row.dataset, data_hash)) for config in row.seeded(seeds))
+    return [(config, record) for config, record in found if record is not None]
+
+
+def _newest_log(own: Sequence[Record], records: Sequence[Record]) -> str:
+    """Gives the hash of the log of the newest of some records: of those of one file, the last."""
     place = {id(one): number for number, one in enumerate(records)}
-    _, newest = max(pairs, key=lambda pair: place[id(pair[1])])
-    return [(config, one) for config, one in pairs if one["data_hash"] == newest["data_hash"]]
+    return str(max(own, key=lambda one: place[id(one)])["data_hash"])
 
 
 def _earlier(row: Row, records: Sequence[Record]) -> list[Record]:
@@ -229,6 +235,6 @@ def _verdict(row: Row, paper: float | None, ours: float | None) -> Verdict:
     if row.impossible is not None:
         return "impossible in print"
     # The paper rounds to its printed digits; half a unit of the fourth is no difference.
-    if abs(ours - paper) <= CLOSE * paper + 5e-5:
+    if abs(ours - paper) <= CLOSE * abs(paper) + 5e-5:
         return "reached"
     return "above" if ours > paper else "below"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from conseq.evaluation.inequalities import violations
@@ -13,6 +14,18 @@ ROUNDING = 5e-7
 """The most by which rounding moves a number of a record: six decimals are kept."""
 
 _COUNTS = ("MeanPopularity", "cases")
+_KINDS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        **dict.fromkeys(("method", "encoder", "dataset", "split", "config_hash", "data_hash", "code_hash"), str),
+        **dict.fromkeys(("seed", "epochs", "best_epoch"), int),
+        "seconds": float,
+        **dict.fromkeys(("config", "data", "versions", "metrics", "floors", "both", "analyses"), dict),
+        "curve": list,
+    }
+)
+_EXPECTED: Mapping[type[Any], str] = MappingProxyType(
+    {str: "a text", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
+)
 # A longer list holds the shorter one.
 _RISING = ("HR", "Recall", "Coverage")
 
@@ -26,10 +39,10 @@ def contradictions(record: Mapping[str, Any]) -> Iterator[str]:
     Yields:
         What is wrong and what was expected, the more basic first.
     """
-    if malformed := _malformed(record["both"], record["history"]):
+    if malformed := _mistyped(record) or _malformed(record["both"], record["history"]):
         yield malformed
         return
-    single, half_ranks = record["split"] != "by_user", record.get("ties") == "mean"
+    single, half_ranks = _single(record), record.get("ties") == "mean"
     for history, found in record["both"].items():
         for part, metrics in _parts(found):
             for fault in faults(metrics, single=single, half_ranks=half_ranks):
@@ -37,6 +50,22 @@ def contradictions(record: Mapping[str, Any]) -> Iterator[str]:
     for name in ("metrics", "floors"):
         if record[name] != record["both"][record["history"]][name]:
             yield f"{name} are not those of both under history {record['history']}"
+
+
+def _single(record: Mapping[str, Any]) -> bool:
+    """Whether a case has one target."""
+    split = record["config"].get("split", {})
+    return record["split"] == "leave_one_out" or (record["split"], split.get("targets")) == ("by_time", "first")
+
+
+def _mistyped(record: Mapping[str, Any]) -> str:
+    """Gives what a record holds in the place of a number, a text or a table; empty where nothing is wrong."""
+    for name, kind in _KINDS.items():
+        wanted = (int, float) if kind is float else kind
+        if not isinstance(record[name], wanted) or isinstance(record[name], bool):
+            return f"{name} is {record[name]!r:.60}; expected {_EXPECTED[kind]}"
+    lacking = [name for name in ("users", "items", "interactions") if not isinstance(record["data"].get(name), int)]
+    return f"data lacks the number of {', '.join(lacking)}" if lacking else ""
 
 
 def _malformed(both: object, history: object) -> str:

@@ -21,6 +21,7 @@ from conseq.data.files import atomic_write
 from conseq.data.readers import read
 from conseq.run import runner
 from conseq.run.config import from_record, read_experiment
+from conseq.run.provenance import code_hash
 from conseq.study.asked import asked_for
 from conseq.training.trainer import Stopped
 
@@ -79,14 +80,16 @@ def stop_without(parent: int) -> None:
 
 def _train(experiment: Path, data: Path, run: Path, start: Path | None = None) -> None:
     config = from_record(read_experiment(experiment), source=str(experiment))
+    code_hash(config)  # of the code as it is now, which is what runs: reading the log may take minutes
     runner.run(config, read(str(data)), folder=run, start=start, show="lines")
 
 
 def _analyse(request: Path, data: Path, run: Path, out: Path) -> None:
     told = json.loads(request.read_text(encoding="utf-8"))
     asked = asked_for(told["analysis"], told["history"], source=str(request))
-    found = analyse(asked.name, asked.given, run, read(str(data)), history=asked.history, show="lines")
     config = from_record(read_experiment(run / "config.json"), source=str(run))
+    asked.stamped({}, config)  # the hash of the code as it is now, which is what runs
+    found = analyse(asked.name, asked.given, run, read(str(data)), history=asked.history, show="lines")
     atomic_write(out, json.dumps(asked.stamped(found, config)) + "\n")
 
 

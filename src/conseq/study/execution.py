@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import json
 import os
 import signal
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,13 @@ from typing import Any
 
 from conseq.data.files import atomic_write
 from conseq.run.config import RunConfig
-from conseq.run.provenance import code_hash, cores
+from conseq.run.provenance import cores
 from conseq.study.asked import Asked
 from conseq.study.child import STOPPED
+from conseq.study.equal_code import EQUAL_CODE, read_equal_code
+from conseq.study.folders import is_of_code, is_of_log, put_aside
 from conseq.study.plan import Job
-from conseq.study.records import Record, identity, is_finished, read_records, record_of, write_records
+from conseq.study.records import Record, alone, identity, is_finished, read_records, record_of, write_records
 
 Say = Callable[[str], None]
 _POLL = 0.2
@@ -38,11 +40,13 @@ class Executed:
         records: Of the runs that finished.
         stopped: Jobs that were begun and stopped with their state saved, or not begun at all, for lack of time.
         failed: Jobs whose process failed, with the last line that it wrote, or that could not be recorded.
+        interrupted: Whether it was asked to stop, by Ctrl-C or SIGTERM.
     """
 
     records: list[Record] = field(default_factory=list)
     stopped: list[Job] = field(default_factory=list)
     failed: list[tuple[Job, str]] = field(default_factory=list)
+    interrupted: bool = False
 
 
 @dataclass
@@ -70,6 +74,7 @@ class _Running:
     log: Path
     asked: Asked | None  # None: it trains
     folder: Path  # of the run that is worked on: the job's own, or the one that this starts from
+    found: Path  # where an analysis leaves its result
 
 
 def execute(
@@ -84,8 +89,7 @@ def execute(
         jobs: The plan.
         results: The folder of the records.
         processes: How many runs go side by side; they share the cores.
-        budget: Seconds after which nothing goes on; None: no limit. A run whose estimate does not fit into what is
-            left is begun all the same if nothing else is running: it can be resumed.
+        budget: Seconds after which nothing goes on; None: no limit. What was begun can be gone on with.
         say: Takes a line of progress.
 
     Returns:
@@ -104,8 +108,8 @@ def execute(
                         break
                     if work.to_record and not work.to_train:
                         _recorded_or_failed(work, results, done, say)
-                    if work.left:
-                        running.append(_start(work, processes, say))
+                    if work.left and (started := _started(work, results, processes, done, say)) is not None:
+                        running.append(started)
                 if _over(deadline):
                     break
                 time.sleep(_POLL)
@@ -114,6 +118,7 @@ def execute(
                 waiting = [one.work for one in ended if one.work.left] + waiting
     except KeyboardInterrupt:
         say("stopping: every run saves its state")
+        done.interrupted = True
     finally:  # whatever went wrong here, no run is left without anybody who waits for it
         done.stopped += _stop(running) + [work.job for work in waiting]
     return done
@@ -142,7 +147,9 @@ def _works(jobs: Iterable[Job]) -> list[_Work]:
     found: dict[Path, _Work] = {}
     for job in jobs:
         if job.to_do:
-            work = found.setdefault(job.folder, _Work(job, job.state != "finished", to_record=True, analyses=[]))
+            to_train = job.state != "finished"
+            # A finished run that is recorded is asked for an analysis alone: its record may be newer than its folder.
+            work = found.setdefault(job.folder, _Work(job, to_train, to_train or job.record is None, analyses=[]))
             if job.asked is not None and job.asked.key not in {one.key for one in work.analyses}:
                 work.analyses.append(job.asked)
     return list(found.values())
@@ -152,15 +159,38 @@ def _over(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
+def _started(work: _Work, results: Path, processes: int, done: Executed, say: Say) -> _Running | None:
+    """Starts what comes next, or tells why it cannot be started: the other runs go on."""
+    try:
+        if work.to_train:
+            _make_room(work.job, read_equal_code(results / EQUAL_CODE))
+        return _start(work, processes, say)
+    except (OSError, ValueError, KeyError) as error:
+        work.give_up()
+        done.failed.append((work.job, f"{type(error).__name__}: {error}"))
+        say(f"failed: {_named(work.job)}: {error}")
+        return None
+
+
+def _make_room(job: Job, equal: Mapping[str, set[str]]) -> None:
+    """Puts aside what was made of another version of the log, and of other code where that is to be replaced."""
+    start = job.config.start
+    replaced = job.state == "stale" and not is_of_code(job.folder, job.config, equal)
+    if replaced or not is_of_log(job.folder, job.data_hash):
+        put_aside(job.folder)
+    if job.start is None or not isinstance(start, RunConfig) or (job.folder / "checkpoint.pt").exists():
+        return  # weights that a run began with have no say in how it goes on
+    if not is_of_log(job.start, job.data_hash) or not is_of_code(job.start, start, equal):
+        put_aside(job.start)
+
+
 def _start(work: _Work, processes: int, say: Say) -> _Running:
     """Starts what comes next: a training, or else the first of the analyses."""
     job = work.job
-    if job.state == "stale" and work.to_train:
-        _put_aside(job.folder, job.config)
     logs = job.folder.parent / "logs"  # a pattern of folders of runs does not match what is in there
     logs.mkdir(parents=True, exist_ok=True)
     data = _log_of(job)
-    asked, folder = None, job.folder
+    asked, folder, out = None, job.folder, logs / "none"
     if work.to_train:
         config, folder = _to_train(job)
         request = logs / f"{folder.name}.json"
@@ -173,14 +203,13 @@ def _start(work: _Work, processes: int, say: Say) -> _Running:
             say(f"begins: {_named(job)} in {folder}")
     else:
         asked = work.analyses[0]
-        request = logs / f"{folder.name}.analysis.json"
+        # Two studies may ask different things of one run at the same time.
+        stem = f"{folder.name}.{hashlib.sha256(asked.key.encode()).hexdigest()[:8]}.{os.getpid()}"
+        request, out = logs / f"{stem}.analysis.json", logs / f"{stem}.found.json"
         atomic_write(request, json.dumps(_section(asked, job, data), indent=1) + "\n")
-        out = _found_by(job)
         told = ["analyse", str(request.resolve()), str(data), str(folder.resolve()), str(out.resolve())]
         say(f"analyses: {_named(job)}: {asked.key}")
     log = logs / f"{folder.name}.log"
-    threads = max(1, cores() // processes)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     with log.open("ab") as stream:
         # A table of items that an experiment names lies beside the log.
         # A session of its own: Ctrl-C reaches this process alone, which then asks each run to save.
@@ -188,20 +217,25 @@ def _start(work: _Work, processes: int, say: Say) -> _Running:
             [sys.executable, "-m", "conseq.study.child", str(os.getpid()), *told],
             stdout=subprocess.DEVNULL,
             stderr=stream,
-            env=environment,
+            env=_environment(os.environ, processes),
             cwd=data if data.is_dir() else data.parent,
             start_new_session=True,
         )
-    return _Running(work, process, log, asked, folder)
+    return _Running(work, process, log, asked, folder, out)
+
+
+def _environment(own: Mapping[str, str], processes: int) -> dict[str, str]:
+    """Gives the environment of one of several processes, which work in another folder than this one."""
+    paths = [str(Path(one).resolve()) for one in own.get("PYTHONPATH", "").split(os.pathsep) if one]
+    threads = str(max(1, cores() // processes))
+    return {"OMP_NUM_THREADS": threads, **own, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})}
 
 
 def _to_train(job: Job) -> tuple[RunConfig, Path]:
     """Gives the run that comes next: the one that the job's starts from, until that is finished; then its own."""
     start = job.config.start
-    if job.start is not None and isinstance(start, RunConfig):
-        _put_aside(job.start, start)
-        if not is_finished(job.start):
-            return start, job.start
+    if job.start is not None and isinstance(start, RunConfig) and not is_finished(job.start):
+        return start, job.start
     return job.config, job.folder
 
 
@@ -226,25 +260,6 @@ def _section(asked: Asked, job: Job, data: Path) -> dict[str, Any]:
     }
 
 
-def _found_by(job: Job) -> Path:
-    """Gives where the process of an analysis leaves its result."""
-    return job.folder.parent / "logs" / f"{job.folder.name}.found.json"
-
-
-def _put_aside(folder: Path, asked: RunConfig) -> None:
-    """Moves the folder of a run that other code made; one that this code began is gone on with."""
-    config = folder / "config.json"
-    if not config.exists():
-        return
-    made_by = json.loads(config.read_text(encoding="utf-8")).get("code", [])
-    if {one["hash"] for one in made_by} != {code_hash(asked)}:
-        aside = folder.parent / "aside"
-        aside.mkdir(exist_ok=True)
-        stem = f"{folder.name}.{made_by[-1]['hash'] if made_by else 'old'}"
-        names = (stem if number == 1 else f"{stem}.{number}" for number in itertools.count(1))
-        folder.rename(next(aside / name for name in names if not (aside / name).exists()))
-
-
 def _ended(one: _Running, results: Path, done: Executed, say: Say) -> bool:
     """Gives whether a process has ended; takes note of what it did."""
     status = one.process.poll()
@@ -255,10 +270,10 @@ def _ended(one: _Running, results: Path, done: Executed, say: Say) -> bool:
         done.stopped.append(work.job)
         work.give_up()
     elif status != 0:
-        lines = one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [f"status {status}"]
         about = _named(work.job) if one.asked is None else f"{_named(work.job)}: {one.asked.key}"
-        done.failed.append((work.job, lines[-1]))
-        say(f"failed: {about}: {lines[-1]} (all of it in {one.log})")
+        why = _last_words(one.log, status)
+        done.failed.append((work.job, why))
+        say(f"failed: {about}: {why} (all of it in {one.log})")
         if one.asked is None:
             work.give_up()
         else:
@@ -270,17 +285,26 @@ def _ended(one: _Running, results: Path, done: Executed, say: Say) -> bool:
         _recorded_or_failed(work, results, done, say)
     else:
         work.analyses.remove(one.asked)
-        _recorded_or_failed(work, results, done, say, made=one.asked)
+        _recorded_or_failed(work, results, done, say, made=one)
     return True
 
 
-def _recorded_or_failed(work: _Work, results: Path, done: Executed, say: Say, *, made: Asked | None = None) -> None:
+def _last_words(log: Path, status: int) -> str:
+    if status < 0:  # what it wrote last is of its work, not of its end
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        return f"killed by {name}" + (", as a system that lacks memory does" if name == "SIGKILL" else "")
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"status {status}"
+
+
+def _recorded_or_failed(work: _Work, results: Path, done: Executed, say: Say, *, made: _Running | None = None) -> None:
     """Records a finished run, or its analysis; where that fails, the others go on and the next call tries again."""
     try:
-        if made is None:
-            _finish(work.job, results, done, say)
-        else:
-            _add(made, work.job, results, done, say)
+        with alone(results / "records"):  # what one reads, merges and writes no other changes meanwhile
+            if made is None or made.asked is None:
+                _finish(work.job, results, done, say)
+            else:
+                _add(made.asked, made.found, work.job, results, done, say)
         work.to_record = False
     except (OSError, ValueError, KeyError) as error:
         work.give_up()
@@ -302,16 +326,24 @@ def _finish(job: Job, results: Path, done: Executed, say: Say) -> None:
     say(f"done: {_named(job)}, {record['epochs']} epochs in {record['seconds']:.0f} s; recorded in {file}")
 
 
-def _add(asked: Asked, job: Job, results: Path, done: Executed, say: Say) -> None:
+def _add(asked: Asked, out: Path, job: Job, results: Path, done: Executed, say: Say) -> None:
     """Puts what an analysis found into the record of its run."""
-    out = _found_by(job)
     found = json.loads(out.read_text(encoding="utf-8"))
-    file, record = _recorded(results, record_of(job.folder, job.told))
+    if (found["analysis"], found["settings"]) != (asked.name, json.loads(json.dumps(asked.settings))):
+        raise ValueError(f"{out} holds {found['analysis']} with {found['settings']}; expected {asked.key}")
+    own = record_of(job.folder, job.told)
+    file, record = _recorded(results, own)
     if file is None or record is None:
         raise KeyError(f"no record of the run under {results}")
+    if own["both"] != record["both"]:
+        raise ValueError(
+            f"the run in {job.folder} is not the one that {file} records: its metrics differ. Move the folder away, "
+            "and the same command trains it anew"
+        )
     record = {**record, "analyses": {**record["analyses"], asked.key: found}}
     write_records(file, [record])
-    out.unlink()
+    for used in (out, out.with_name(out.name.replace(".found.", ".analysis."))):
+        used.unlink(missing_ok=True)
     done.records = [record if identity(one) == identity(record) else one for one in done.records]
     say(f"done: {_named(job)}: {asked.key}; recorded in {file}")
 

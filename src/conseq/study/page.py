@@ -46,10 +46,12 @@ def results_page(tables: Sequence[Table], records: Sequence[Record]) -> str:
 
 def _of_dataset(dataset: str, records: Sequence[Record]) -> str:
     lines = [f"## {dataset}: all runs", ""]
-    for split in sorted({one["split"] for one in records}):
-        own = [one for one in records if one["split"] == split]
+    several = len({one["data_hash"] for one in records}) > 1
+    for split, version in sorted({(one["split"], one["data_hash"]) for one in records}):
+        own = [one for one in records if (one["split"], one["data_hash"]) == (split, version)]
+        log_name = f"{dataset} (data {version[:8]})" if several else dataset
         for history in ("keep", "exclude"):
-            lines += [_runs(dataset, split, history, own), ""]
+            lines += [_runs(log_name, split, history, own), ""]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from conseq.data.readers import read
 from conseq.run.config import RunConfig
 from conseq.run.runner import data_record
 from conseq.study.asked import Asked, outdated
+from conseq.study.folders import is_of_log
 from conseq.study.records import Record, Told, is_finished, stale
 from conseq.study.specification import Row, Table
 from conseq.training.config import TrainingConfig
@@ -38,6 +39,8 @@ class Job:
         seconds: An estimate of how long it takes; 0 where nothing is to do, None where nothing like it was recorded.
         asked: The analysis of the row that is to be made; None where there is none, or it is recorded.
         start: The folder of the run that this one starts from; None where it starts at random.
+        start_seconds: How much of ``seconds`` is that run's: rows that start from one run share it.
+        data_hash: The log's hash; None where it is not there.
     """
 
     row: Row
@@ -49,6 +52,8 @@ class Job:
     seconds: float | None
     asked: Asked | None = None
     start: Path | None = None
+    start_seconds: float = 0.0
+    data_hash: str | None = None
 
     @property
     def told(self) -> Told:
@@ -112,9 +117,10 @@ def plan(
 
 def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, runs: Path, again: bool) -> Job:
     facts = logs.facts(row.dataset)
+    data_hash = None if facts is None else str(facts["hash"])
     folder = _folder(runs, row, config)
     start = _folder(runs, row, config.start) if isinstance(config.start, RunConfig) else None
-    record = find(records, config, row.dataset, None if facts is None else facts["hash"])
+    record = find(records, config, row.dataset, data_hash)
     again = again and facts is not None
     anew = record is not None and again and stale(record, config) != ""
     asked = row.asked if record is None or anew or _lacks(row.asked, record, config, again=again) else None
@@ -125,6 +131,8 @@ def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, 
         state = "no data"
     elif anew:
         state = "stale"
+    elif not is_of_log(folder, data_hash):
+        state = "to run"
     elif is_finished(folder):
         state = "finished"
     else:
@@ -139,19 +147,38 @@ def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, 
         seconds=None,
         asked=asked,
         start=start,
+        data_hash=data_hash,
     )
-    return job if facts is None else replace(job, seconds=_seconds(job, records, int(facts["interactions"])))
+    return job if facts is None else _estimated(job, records, int(facts["interactions"]))
+
+
+def _estimated(job: Job, records: Sequence[Record], interactions: int) -> Job:
+    """Gives a job with about how long it takes."""
+    own = _seconds(job, records, interactions)
+    before = _start_seconds(job, records, interactions)
+    total = None if own is None or before is None else own + before
+    return replace(job, seconds=total, start_seconds=before or 0.0)
+
+
+def _start_seconds(job: Job, records: Sequence[Record], interactions: int) -> float | None:
+    """Gives about how long the run takes that a job starts from, 0 where there is none or it is there already."""
+    start = job.config.start
+    if job.state not in {"to run", "begun", "stale"} or job.start is None or not isinstance(start, RunConfig):
+        return 0.0
+    own_log = is_of_log(job.start, job.data_hash)
+    if own_log and is_finished(job.start):
+        return 0.0
+    done = _epochs_done(job.start) if own_log else 0
+    return estimate(start, records, job.row.dataset, interactions, done=done)
 
 
 def _seconds(job: Job, records: Sequence[Record], interactions: int) -> float | None:
-    """Gives about how long a job takes; None where that cannot be told."""
+    """Gives about how long a job's own run and analysis take; None where that cannot be told."""
     config, dataset = job.config, job.row.dataset
     times: list[float | None] = []
     if job.state in {"to run", "begun", "stale"}:
         done = _epochs_done(job.folder) if job.state == "begun" else 0
         times.append(estimate(config, records, dataset, interactions, done=done))
-        if job.start is not None and isinstance(config.start, RunConfig) and not is_finished(job.start):
-            times.append(estimate(config.start, records, dataset, interactions, done=_epochs_done(job.start)))
     if job.asked is not None and analysis(job.asked.name).trains:
         # A model for each group takes about as long as the run: the groups make up the log.
         times.append(estimate(config, records, dataset, interactions))
@@ -175,15 +202,15 @@ def find(records: Sequence[Record], config: RunConfig, dataset: str, data_hash: 
     Args:
         records: The records.
         config: The experiment.
-        dataset: The log's name, which decides where the log itself is not there.
-        data_hash: The log's hash; None where it is not there.
+        dataset: The log's name.
+        data_hash: The log's hash; None: any version of it.
 
     Returns:
         The record, or None.
     """
     digest = config.digest
     for record in reversed(records):
-        same_data = record["dataset"] == dataset if data_hash is None else record["data_hash"] == data_hash
+        same_data = record["dataset"] == dataset and data_hash in {None, record["data_hash"]}
         if record["config_hash"] == digest and same_data:
             return record
     return None
@@ -218,7 +245,11 @@ def estimate(
         return None
     # An epoch passes once over the log, whatever the number of epochs; a total of seconds says nothing of it.
     epoch = statistics.median(
-        one["seconds"] / one["epochs"] * interactions / one["data"]["interactions"] for one in same
+        (one["seconds"] + one.get("validation_seconds", 0.0))
+        / one["epochs"]
+        * interactions
+        / one["data"]["interactions"]
+        for one in same
     )
     return float(epoch * max(_last_epoch(config.training, same) - done, 1))
 

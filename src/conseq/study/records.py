@@ -14,24 +14,25 @@ from conseq.analyses import analysis
 from conseq.data.files import atomic_write
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import SECTIONS, START, RunConfig, from_record
+from conseq.run.folder import read_config
 from conseq.run.provenance import analysis_hash, code_hash
 from conseq.study.asked import outdated
 from conseq.study.checks import contradictions
+from conseq.study.equal_code import EQUAL_CODE, entries_of, reached, read_equal_code
 
 if sys.platform != "win32":
     import fcntl
 
 Record = dict[str, Any]
+Identity = tuple[str, str, str]
 History = Literal["exclude", "keep"]
 
 REQUIRED = (
     "method", "variant", "preset", "encoder", "loss", "instances", "dataset", "history", "split", "seed", "epochs",
     "seconds", "commit", "config_hash", "data_hash", "data", "versions", "metrics", "floors", "curve", "both",
-    "code_hash",
+    "code_hash", "best_epoch", "config", "analyses",
 )  # fmt: skip
 
-EQUAL_CODE = "equal-code.json"
-"""The file of the records' folder that declares which code gives the same results."""
 CODE_CHANGED = "the code changed"
 
 # What a record keeps of a slice.
@@ -74,7 +75,7 @@ def record_of(folder: Path | str, told: Told) -> Record:
         ValueError: if the run is not finished, or its epochs are not all there; names file and line.
     """
     folder = Path(folder)
-    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    written = read_config(folder)
     both = {one.protocol.history: one for one in _evaluations(folder)}
     if set(both) != {"exclude", "keep"}:
         raise ValueError(f"{folder} holds no finished run: found evaluations with history {sorted(both) or 'none'}")
@@ -100,12 +101,13 @@ def record_of(folder: Path | str, told: Told) -> Record:
         "epochs": len(lines),
         "best_epoch": lines[-1].get("best_epoch", 0) if lines else 0,
         "seconds": round(sum(line["seconds"] for line in lines), 1),
+        "validation_seconds": round(sum(line.get("validation_seconds", 0.0) for line in lines), 1),
         "commit": code[-1]["commit"],
         "code_hash": code[-1]["hash"] if len({one["hash"] for one in code}) == 1 else "mixed",
         "config_hash": config.digest,
         "data_hash": written["data"]["hash"],
         "data": {name: written["data"][name] for name in ("users", "items", "interactions")},
-        "versions": written["versions"],
+        "versions": code[-1].get("versions", written["versions"]),
         "machine": code[-1]["machine"],
         "metrics": _rounded(own.metrics),
         "floors": {name: _rounded(values) for name, values in own.floors.items()},
@@ -175,29 +177,9 @@ def read_records(root: Path | str) -> list[Record]:
     )
     records = [record for file in files for record in _lines(file)]
     return [
-        {**record, "equal_code": sorted({one for made in _made_by(record) for one in _reached(made, equal)})}
+        {**record, "equal_code": sorted({one for made in _made_by(record) for one in reached(made, equal)})}
         for record in records
     ]
-
-
-def read_equal_code(path: Path) -> dict[str, set[str]]:
-    """Gives the code hashes that are declared to give the same results, by the earlier one.
-
-    Args:
-        path: A JSON file: a list of objects with ``from``, ``to`` and ``why``; none where there is no such file.
-
-    Returns:
-        The later hashes by the earlier one.
-
-    Raises:
-        ValueError: if an entry lacks something, or says no reason.
-    """
-    found: dict[str, set[str]] = {}
-    for entry in json.loads(path.read_text(encoding="utf-8")) if path.exists() else []:
-        if not all(isinstance(entry.get(name), str) and entry[name] for name in ("from", "to", "why")):
-            raise ValueError(f"{path}: expected from, to and why, each a text, found {entry}")
-        found.setdefault(entry["from"], set()).add(entry["to"])
-    return found
 
 
 def declare_equal_code(root: Path, why: str, *, method: str | None = None) -> int:
@@ -219,8 +201,8 @@ def declare_equal_code(root: Path, why: str, *, method: str | None = None) -> in
     if not why.strip():
         raise ValueError("say why: what changed, and what shows that results are the same")
     path = root / EQUAL_CODE
-    with _alone(path):
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    with alone(path):
+        entries = entries_of(path)
         own = [record for record in read_records(root) if method in (None, record["method"])]
         pairs = {
             (record["code_hash"], code_hash(from_record(record["config"], source="a record")))
@@ -249,18 +231,19 @@ def write_records(path: Path | str, records: Iterable[Record]) -> Path:
         ValueError: if a record has no room for what is required, or metrics that cannot be.
     """
     path = Path(path)
-    with _alone(path):
+    with alone(path):
         kept = {identity(one): one for one in (_lines(path) if path.exists() else ())}
         for record in records:
             check(record, source=str(path))
+            kept.pop(identity(record), None)  # the newest stands last
             kept[identity(record)] = {name: value for name, value in record.items() if name != "equal_code"}
         atomic_write(path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in kept.values()))
     return path
 
 
-def identity(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Gives what makes two records ones of the same run: the experiment (with its seed) and the data."""
-    return str(record["config_hash"]), str(record["data_hash"])
+def identity(record: Mapping[str, Any]) -> Identity:
+    """Gives what makes two records ones of the same run: the experiment (with its seed), the data and their name."""
+    return str(record["config_hash"]), str(record["data_hash"]), str(record["dataset"])
 
 
 def check(record: Mapping[str, Any], *, source: str) -> None:
@@ -316,19 +299,8 @@ def _analyses(record: Record) -> Iterator[tuple[str, str]]:
             yield found["code_hash"], analysis_hash(analysis(found["analysis"]).module, config)
 
 
-def _reached(start: str, links: Mapping[str, set[str]]) -> list[str]:
-    """Gives all that can be reached from ``start``."""
-    found: set[str] = set()
-    waiting = {start}
-    while waiting:
-        later = links.get(waiting.pop(), set()) - found
-        found |= later
-        waiting |= later
-    return sorted(found)
-
-
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Lets one process at a time read and write a file; the others wait. Nothing is held where there are no locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file itself is replaced when it is written, so a lock on it would hold nobody off. The one beside it stays:
@@ -357,7 +329,11 @@ def _epochs(file: Path) -> list[dict[str, Any]]:
 
 
 def _lines(file: Path) -> Iterator[Record]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not records: {error}") from None
+    for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:

@@ -20,6 +20,8 @@ Preset = Literal["paper", "released", "ours"]
 Section = dict[str, Any]
 
 SPREAD = " sd"
+KS = (5, 10, 20, 50)
+"""Lengths of the lists by which runs are judged; the longest where users are held out."""
 """What the name of a cell ends with that holds a printed standard deviation."""
 GAP = ""
 """What stands in the cells of a sweep at a value for which nothing is printed: TOML has no null."""
@@ -242,6 +244,7 @@ def chosen(
     wrong = sorted(set(datasets) - set(known))
     if wrong:
         raise ValueError(f"no table for data set {', '.join(wrong)}; known: {', '.join(known)}")
+    tables = [table for table in tables if not datasets or table.dataset in datasets]
     # "CL4SRec" is that row and not "CL4SRec (prefixes)" too.
     exact = row is not None and any(_is_called(one, row) for table in tables for one in table.rows)
     found = []
@@ -251,11 +254,13 @@ def chosen(
             for one in table.rows
             if (row is None or _is_called(one, row, exactly=exact)) and (preset is None or one.preset == preset)
         )
-        if rows and (not datasets or table.dataset in datasets):
+        if rows:
             found.append(replace(table, rows=rows))
     if not found:
-        names = sorted({one.name for table in tables for one in table.rows})
-        raise ValueError(f"no row is called {row!r} (preset {preset or 'any'}); rows: {', '.join(names)}")
+        asked = "no row" if row is None else f"no row is called {row!r}"
+        asked += f" with preset {preset}" if preset else ""
+        names = sorted({f"{one.name} ({one.preset})" if one.preset else one.name for t in tables for one in t.rows})
+        raise ValueError(f"{asked}; rows: {', '.join(names)}")
     return found
 
 
@@ -288,7 +293,7 @@ def _row(base: Row, entry: _Entry, path: Path, source: str) -> Row:
         base,
         variant=entry.variant,
         preset=entry.preset,
-        cells=_cells(entry.cells, source),
+        cells=_cells(entry.cells, source, of_ranks=entry.analysis is None and entry.closed is None),
         shown=entry.shown,
         impossible=entry.impossible,
         note=entry.note,
@@ -328,11 +333,23 @@ def _of_sweep(numbers: object, number: int, entry: _Entry, source: str) -> objec
     return numbers[number]
 
 
-def _cells(cells: Mapping[str, object], source: str) -> dict[str, float]:
+def _cells(cells: Mapping[str, object], source: str, *, of_ranks: bool) -> dict[str, float]:
+    """Gives printed numbers; where no analysis has names of its own, each must be of a metric that records hold."""
     for name, value in cells.items():
+        if of_ranks:
+            _check_metric(name.removesuffix(SPREAD), source)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{source}: cell {name!r} must be a number, found {value!r}")
     return {name: float(cast("float", value)) for name, value in cells.items()}
+
+
+def _check_metric(name: str, source: str) -> None:
+    try:
+        metric = parse_metric(name)
+    except ValueError as error:
+        raise ValueError(f"{source}: cell {name!r}: {error}") from None
+    if metric.k not in (*KS, None):
+        raise ValueError(f"{source}: cell {name!r}: runs are judged at {', '.join(map(str, KS))}, not at {metric.k}")
 
 
 def _later(config: RunConfig, number: int) -> RunConfig:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from conseq.evaluation.tables import as_text
-from conseq.study.answers import Answer, answers, splits_of
+from conseq.study.answers import SEEDS, Answer, answers, splits_of
 from conseq.study.plan import Job
 from conseq.study.records import Record
 from conseq.study.specification import Row, Table
@@ -46,7 +46,9 @@ def plan_text(jobs: Sequence[Job], processes: int) -> str:
         lines.append(
             f"  {job.row.dataset}: {job.row.name} ({job.row.preset}), seed {seed}: {job.state}, {_time(job.seconds)}"
         )
-    known = sum(job.seconds or 0.0 for job in to_do) / processes
+    starts = {job.start: job.start_seconds for job in to_do if job.seconds is not None}
+    own = sum(job.seconds - job.start_seconds for job in to_do if job.seconds is not None)
+    known = (own + sum(starts.values())) / processes  # rows that start from one run share it
     unknown = sum(job.seconds is None for job in to_do)
     if to_do:
         more = f", and {unknown} runs of methods that have no record to estimate from" if unknown else ""
@@ -54,12 +56,13 @@ def plan_text(jobs: Sequence[Job], processes: int) -> str:
     return "\n".join(lines)
 
 
-def answers_text(table: Table, records: Sequence[Record]) -> str:
+def answers_text(table: Table, records: Sequence[Record], *, seeds: int = SEEDS) -> str:
     """Gives a paper's table beside ours.
 
     Args:
         table: The table.
         records: All records.
+        seeds: How many seeds are looked for.
 
     Returns:
         Text: the protocol above the rows, what a reader should know of them below.
@@ -68,7 +71,7 @@ def answers_text(table: Table, records: Sequence[Record]) -> str:
     headings = ("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict")
     for heading in headings:
         grid.add_column(heading, justify="right" if heading in headings[3:7] else "left", overflow="fold")
-    found = answers(table, records)
+    found = answers(table, records, seeds=seeds)
     for row in table.rows:
         lines = _lines(row, [one for one in found if one.row is row])
         if len(lines) > 1:
@@ -124,7 +127,7 @@ def cells(one: Answer) -> tuple[str, str, str, str]:
     change = one.difference
     difference = ""
     if change is not None and one.paper:
-        difference = f"{change:+{_digits(change)}} ({change / one.paper:+.1%})"
+        difference = f"{change:+{_digits(change)}} ({change / abs(one.paper):+.1%})"
     return paper, ours, difference, str(one.n or "")
 
 
@@ -159,12 +162,13 @@ def words(one: Answer, *, reasons: bool = True) -> str:
     return "; ".join(parts)
 
 
-def as_json(tables: Sequence[Table], records: Sequence[Record]) -> dict[str, Any]:
+def as_json(tables: Sequence[Table], records: Sequence[Record], *, seeds: int = SEEDS) -> dict[str, Any]:
     """Gives the answers of some tables as plain values.
 
     Args:
         tables: The tables.
         records: All records.
+        seeds: How many seeds are looked for.
 
     Returns:
         By table: its protocol and its cells.
@@ -180,7 +184,7 @@ def as_json(tables: Sequence[Table], records: Sequence[Record]) -> dict[str, Any
                 "impossible": one.row.impossible,
                 "note": one.row.note,
             }
-            for one in answers(table, records)
+            for one in answers(table, records, seeds=seeds)
         ]
         head = {name: getattr(table, name) for name in ("study", "paper", "title", "dataset", "note")}
         closed = {row.name: row.closed for row in table.rows if row.closed is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ class MetricsFile:
         """Appends the record."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint of the epoch: a power cut leaves no epoch without its line
 
     def rewind(self, epoch: int) -> None:
         """Drops the lines of later epochs, which a killed process may have left (the last may be cut short)."""

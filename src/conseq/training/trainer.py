@@ -190,7 +190,9 @@ class Trainer:
         record: dict[str, Any] = {"epoch": self.epoch, "terms": terms, "seconds": round(self.seconds, 3)}
         _check_finite(terms, self.epoch)
         if self.epoch % self.config.every == 0 or self.epoch == self.config.epochs:
+            begun = time.monotonic()
             metrics = self._validated()
+            record["validation_seconds"] = round(time.monotonic() - begun, 3)
             value = metrics[self.config.metric]
             if self.stopping.update(self.epoch, value):
                 self.best = {name: one.detach().cpu().clone() for name, one in self.method.state_dict().items()}
