@@ -67,6 +67,19 @@ def test_iso_dates_become_unix_seconds(text: str, expected: float) -> None:
     assert _seconds([text]).tolist() == [expected]
 
 
+@pytest.mark.parametrize("bad", ["2014", "20140724", " 2014 "])
+def test_a_year_or_a_day_beside_dates_is_no_second_of_1970(bad: str) -> None:
+    with pytest.raises(ValueError, match=rf"a\.csv, line 3: cannot read time '{bad}'"):
+        _seconds(["2014-07-23", bad])
+
+
+@pytest.mark.parametrize("values", [["20140723", "20140722"], [20140723, 20131231], [20140723.0]])
+def test_days_without_dashes_are_refused(values: list[object]) -> None:
+    with pytest.raises(ValueError, match=r"a\.csv, line 2: time '20140723(\.0)?' and all others look like days"):
+        _seconds(values)
+    assert _seconds([*values, "20140000" if isinstance(values[0], str) else 20140000]).min() > 0  # no day 00
+
+
 def test_numbers_and_dates_may_stand_in_one_column() -> None:
     assert _seconds(["5", "1970-01-02", "7.5"]).tolist() == [5.0, 86400.0, 7.5]
 
@@ -91,7 +104,9 @@ def test_a_float_time_that_is_not_finite_is_named_with_its_line(bad: float) -> N
         _seconds([1.0, bad, 2.0])
 
 
-@pytest.mark.parametrize("bad", ["yesterday", "2014-02-30", "07/23/2014", "1_000", "2014-07-23T25:00:00"])
+@pytest.mark.parametrize(
+    "bad", ["yesterday", "2014-02-30", "07/23/2014", "1_000", "2014-07-23T25:00:00", "05-01-14", "5-1-1", "-2014-07-23"]
+)
 def test_a_time_that_cannot_be_read_is_named_with_its_line(bad: str) -> None:
     with pytest.raises(ValueError, match=rf"a\.csv, line 4: cannot read time '{bad}'; times are numbers"):
         _seconds(["1", "2014-01-01", bad])

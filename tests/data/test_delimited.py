@@ -135,6 +135,13 @@ def test_a_blank_line_is_named(write: Write) -> None:
         _rows(_open(write("a.csv", "user,item\na,b\n\nc,d\n")))
 
 
+@pytest.mark.parametrize("block_bytes", [16, 1 << 20])
+def test_the_header_of_a_file_that_was_joined_to_another_is_named(write: Write, block_bytes: int) -> None:
+    path = write("a.csv", "user,item\na,b\nuser,x\nuser,item\nc,d\n")
+    with pytest.raises(ValueError, match=r"a\.csv, line 4: this is the header again; remove it"):
+        _rows(_open(path, block_bytes=block_bytes))
+
+
 def test_the_line_of_a_bad_record_counts_newlines_in_quoted_fields(write: Write) -> None:
     with pytest.raises(ValueError, match=r"line 5: found 1 field"):
         _rows(_open(write("a.csv", 'user,item\na,"x\ny\nz"\nb\n')))

@@ -65,6 +65,45 @@ def test_the_older_folder_survives_a_failure_to_put_the_new_one_in_its_place(
     assert _alone(folder)
 
 
+def test_what_came_into_the_folder_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    meets = pytest.raises(FileExistsError, match="a holds other files")
+    with meets, atomic_folder(folder, replaceable=lambda _: False) as temporary:
+        (temporary / "file").write_text("new")
+        (folder / "thesis").write_text("years of work")
+    assert [path.name for path in folder.iterdir()] == ["thesis"]
+    assert _alone(folder)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_of_two_that_write_one_folder_at_once_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    folder, rename = tmp_path / "a", Path.rename
+    if older:
+        _write(folder, "old")
+
+    def meets_another(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            monkeypatch.setattr(Path, "rename", rename)
+            _write(folder, "the other's")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", meets_another)
+    with pytest.raises(FileExistsError, match="another process has just written"):
+        _write(folder, "mine")
+    assert (folder / "file").read_text() == "the other's"
+    assert _alone(folder)
+
+
+def test_a_mount_point_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path).name == "a")
+    with pytest.raises(OSError, match="a is a mount point"):
+        _write(tmp_path / "a", "new")
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_left_of_a_new_folder_that_failed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space left"):
         _fail(tmp_path / "a")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,6 +19,7 @@ Write = Callable[[str, str | bytes], Path]
 Row = tuple[object, ...]
 
 GUESS: dict[str, str | None] = {"user": None, "item": None, "time": None}
+PLUS_TWO = timezone(timedelta(hours=2))
 TABLE = pl.DataFrame({"user": ["a", "b", "c"], "item": [7, 8, 9], "time": [3, 2, 1]})
 ROWS: list[Row] = [("a", "7", 3), ("b", "8", 2), ("c", "9", 1)]
 
@@ -107,11 +108,30 @@ def test_a_pandas_id_that_is_neither_text_nor_an_integer_is_refused_with_its_row
         pd.to_datetime(pd.Series([5, 7]), unit="s"),
         pd.to_datetime(pd.Series([5, 7]), unit="s").astype("datetime64[ns]"),
         pd.to_datetime(pd.Series([5, 7]), unit="s", utc=True).dt.tz_convert("Europe/Vienna"),
+        pd.to_datetime(pd.Series([5, 7]), unit="s").astype("datetime64[s]"),
+        pd.to_datetime(pd.Series([5, 7]), unit="s", utc=True).astype("datetime64[s, UTC]"),
+        pd.Series([5, datetime(1970, 1, 1, 0, 0, 7)], dtype=object),
+        pd.Series([datetime(1970, 1, 1, 0, 0, 5), "1970-01-01 00:00:07"], dtype=object),
+        pd.Series([datetime(1970, 1, 1, 0, 0, 5), datetime(1970, 1, 1, 2, 0, 7, tzinfo=PLUS_TWO)], dtype=object),
+        pd.Series([5.0, 7], dtype=object),
     ],
 )
 def test_times_of_any_pandas_type_become_unix_seconds(times: pd.Series) -> None:
     frame = pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "time": times})
     assert _rows(open_pandas(frame, GUESS)) == [("a", "x", 5), ("b", "y", 7)]
+
+
+def test_a_pandas_time_of_another_kind_is_named_with_its_row() -> None:
+    times = pd.Series([date(1970, 1, 1), (1, 2)], dtype=object)
+    frame = pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "time": times})
+    with pytest.raises(ValueError, match=r"row 1 \(counted from 0\): 'time' is \(1, 2\) of type tuple"):
+        _rows(open_pandas(frame, GUESS))
+
+
+def test_half_a_surrogate_pair_is_named_with_its_row() -> None:
+    frame = pd.DataFrame({"user": pd.Series(["a", "\ud800"], dtype=object), "item": ["x", "y"]})
+    with pytest.raises(ValueError, match=r"row 1 \(counted from 0\): 'user' is .*half a surrogate pair"):
+        _rows(open_pandas(frame, GUESS))
 
 
 @pytest.mark.parametrize("missing", [None, pd.NA, float("nan"), pd.NaT])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -62,9 +62,10 @@ def test_a_moment_is_read_from_numbers_dates_and_datetimes() -> None:
     assert unix_seconds("2014-01-31") == 1391126400.0
     assert unix_seconds("2014-01-31T00:00:00+01:00") == 1391126400.0 - 3600
     assert unix_seconds(datetime(2014, 1, 31, tzinfo=UTC)) == 1391126400.0
+    assert unix_seconds(date(2014, 1, 31)) == 1391126400.0
 
 
-@pytest.mark.parametrize("text", ["soon", "2014-31-01", "2014-01", ""])
+@pytest.mark.parametrize("text", ["soon", "2014-31-01", "2014-01", "", "20140131", "2014"])
 def test_a_text_that_is_no_moment_is_named(text: str) -> None:
     with pytest.raises(ValueError, match=f"{text!r} is neither Unix seconds nor an ISO date"):
         unix_seconds(text)

@@ -91,6 +91,17 @@ def test_a_prepared_log_is_replaced_and_other_folders_are_not(tmp_path: Path) ->
     with pytest.raises(FileExistsError, match="other holds other files"):
         save(_log(), tmp_path / "other")
     assert not is_prepared(tmp_path / "other")
+    (tmp_path / "p/events.csv").write_text("all there is")
+    with pytest.raises(FileExistsError, match="p holds other files"):
+        save(_log(), tmp_path / "p")
+    assert (tmp_path / "p/events.csv").exists()
+
+
+def test_a_damaged_prepared_log_may_be_prepared_again(tmp_path: Path) -> None:
+    save(_log(), tmp_path / "p")
+    (tmp_path / "p/manifest.json").write_text("{")
+    save(_log(), tmp_path / "p")
+    assert load(tmp_path / "p").n_users == _log().n_users
 
 
 @pytest.mark.parametrize("size", [0, 200, 900])
@@ -173,6 +184,23 @@ def test_a_broken_manifest_is_named(tmp_path: Path, content: str, message: str) 
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=rf"manifest\.json {message}"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocabularies": None}, "vocabularies must tell size, sha256 of user_ids, item_ids"),
+        ({"arrays": {}}, "arrays must tell size, sha256, dtype of items, offsets"),
+        ({"arrays": {"items": {}, "offsets": {}}}, "arrays must tell"),
+        ({"data_hash": 64 * "0"}, "was changed: its data_hash is not that of its arrays"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    save(_log(), tmp_path / "p")
+    path = tmp_path / "p" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"manifest\.json:? {message}"):
+        load(tmp_path / "p")
 
 
 def test_a_later_format_is_refused(tmp_path: Path) -> None:

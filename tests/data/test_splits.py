@@ -93,9 +93,21 @@ def test_users_with_fewer_than_three_interactions_train_whole_and_are_counted() 
 
 
 def test_a_target_is_tied_where_its_time_is_that_of_the_last_history_item() -> None:
-    split = leave_one_out(log_of([[(1, 0), (2, 5), (3, 5)], [(1, 0), (2, 0), (3, 1)]]))
-    assert split.test.tied.tolist() == [True, False]
+    split = leave_one_out(log_of([[(1, 0), (2, 4), (3, 5)], [(1, 0), (2, 0), (3, 1)]]))
+    assert split.test.tied.tolist() == [False, False]
     assert split.validation.tied.tolist() == [False, True]
+
+
+def test_of_the_last_two_items_at_one_time_the_tie_rule_decides_which_is_for_validation() -> None:
+    split = leave_one_out(log_of([[(1, 0), (2, 1), (3, 5), (4, 5)]]))
+    assert split.test.tied.tolist() == [True]
+    assert split.validation.tied.tolist() == [True]
+
+
+def test_the_share_that_is_shown_of_a_user_is_not_short_of_an_item_by_the_rounding_of_floats() -> None:
+    log = log_of([[(1 + place, place) for place in range(90)]] * 3)
+    split = by_user(log, validation=0.34, test=0.34, history=0.7, seed=0)
+    assert split.test.histories.lengths.tolist() == [63]
 
 
 def test_no_target_is_tied_in_a_log_without_times() -> None:
@@ -131,7 +143,7 @@ def test_leave_one_out_equals_its_slow_twin(log: InteractionLog) -> None:
             train[user] = items
             continue
         train[user] = items[:-2]
-        validation[user] = (items[:-2], [items[-2]], timed and row[-2][1] == row[-3][1])
+        validation[user] = (items[:-2], [items[-2]], timed and row[-2][1] in {row[-3][1], row[-1][1]})
         test[user] = (items[:-1], [items[-1]], timed and row[-1][1] == row[-2][1])
     assert trained(split) == train
     assert held(split.validation) == validation

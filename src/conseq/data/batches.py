@@ -138,7 +138,21 @@ def seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Times
     if bad.any():
         row = cast("int", bad.arg_max())
         raise ValueError(f"{source}, {place(row)}: {_complaint(times[row])}")
-    return whole_if_exact(numbers.to_numpy())
+    found = whole_if_exact(numbers.to_numpy())
+    if _days_without_dashes(found):
+        raise ValueError(
+            f"{source}, {place(0)}: time {str(times[0])!r} and all others look like days without dashes; "
+            "write 2014-07-23, or Unix seconds"
+        )
+    return found
+
+
+def _days_without_dashes(times: Times) -> bool:
+    """Whether every time is a day from 1900 to 2100, written as a number of eight digits."""
+    if not times.size or times.dtype != np.int64 or times.min() < 19_000_101 or times.max() > 21_001_231:
+        return False
+    month, day = times // 100 % 100, times % 100
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def whole_if_exact(numbers: Times) -> Times:
@@ -173,13 +187,17 @@ def _seconds_of_text(times: pl.Series) -> pl.Series:
     dates = _seconds_of_dates(_dates(rest))
     if len(rest) == len(times):
         return dates
-    numbers = table["number"].to_numpy().copy()
+    # Beside dates, 2014 and 20140723 are a year and a day, and not seconds of 1970.
+    short = times.str.strip_chars().str.contains(r"^(\d{4}|\d{8})$") & (dates.count() > 0)
+    numbers = table["number"].set(short.fill_null(value=False), None).to_numpy().copy()
     numbers[table["number"].is_null().to_numpy()] = dates.cast(pl.Float64).to_numpy()
     return pl.Series(numbers, nan_to_null=True)
 
 
 def _dates(texts: pl.Series) -> pl.Series:
     """Gives UTC datetimes in microseconds, null where a text is not an ISO 8601 date."""
+    # chrono takes a year of two digits for one of the first century: 05-01-14 would be the year 5.
+    texts = texts.set(~texts.str.contains(r"^\d{4}-\d{1,2}-\d{1,2}").fill_null(value=False), None)
     texts = texts.str.replace(r"^(\d{4}-\d{2}-\d{2})[Tt]", "${1} ").str.replace(r" ?(UTC|[Zz])$", "+00:00")
     found = pl.Series(np.full(len(texts), None), dtype=pl.Datetime("us", "UTC"))
     for written in _DATE_FORMATS:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +101,16 @@ def _batches(path: Path, dialect: Dialect, names: list[str], columns: Columns, b
             if table.height != len(ends):
                 raise ValueError(f"{path}: lines {block.line} to {block.after - 1} hold quotes that cannot be read")
             series = [table.to_series(place) for place in in_table]
+            _refuse_header(series, columns, _place_of(block, ends), str(path))
             yield Batch(series[0], series[1], series[2] if len(series) > 2 else None, _place_of(block, ends))
+
+
+def _refuse_header(series: list[pl.Series], columns: Columns, place: Callable[[int], str], source: str) -> None:
+    """Refuses a line that is the header again, as files that were joined have it: it would be a user and an item."""
+    again = (series[0] == columns.user.name) & (series[1] == columns.item.name)
+    if again.any():
+        row = cast("int", again.fill_null(value=False).arg_max())
+        raise ValueError(f"{source}, {place(row)}: this is the header again; remove it")
 
 
 def _place_of(block: Block, ends: npt.NDArray[np.intp]) -> Callable[[int], str]:

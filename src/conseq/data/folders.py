@@ -32,8 +32,9 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another place for the folder")
-    if folder.is_dir() and any(folder.iterdir()) and not replaceable(folder):
-        raise FileExistsError(f"{folder} holds other files; choose a new or an empty folder")
+    _check(folder, replaceable)
+    if os.path.ismount(folder):
+        raise OSError(f"{folder} is a mount point, which no other folder can take the place of; choose a folder in it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
     temporary = folder.with_name(f".{folder.name}.{token}.partial")
@@ -42,6 +43,7 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
         with naming(folder):
             yield temporary
             _sync(temporary)
+            _check(folder, replaceable)  # something may have come there meanwhile
             _swap(temporary, folder, folder.with_name(f".{folder.name}.{token}.replaced"))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -50,16 +52,23 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
 
 def _swap(temporary: Path, folder: Path, aside: Path) -> None:
     """Puts ``temporary`` in the place of ``folder``; puts the old one back where that fails."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    folder.rename(aside)
+    with suppress(FileNotFoundError):  # there is none, or another process is putting its own in its place
+        folder.rename(aside)
     try:
         temporary.rename(folder)
-    except BaseException:
-        aside.rename(folder)
+    except OSError as error:
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            raise FileExistsError(f"another process has just written {folder}; its folder stays") from error
+        if aside.exists():
+            aside.rename(folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check(folder: Path, replaceable: Callable[[Path], bool]) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not replaceable(folder):
+        raise FileExistsError(f"{folder} holds other files; choose a new or an empty folder")
 
 
 def _sync(folder: Path) -> None:

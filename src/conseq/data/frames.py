@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -175,18 +176,57 @@ def _from_pandas(column: Any, name: str, *, first: int, ids: bool) -> pl.Series:
     if getattr(column.dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     array = column.to_numpy()
+    if array.dtype.kind == "M" and np.datetime_data(array.dtype)[0] not in {"D", "ms", "us", "ns"}:
+        array = array.astype("M8[ms]")  # whole seconds and longer, which polars does not know
     if array.dtype.kind in "iufM":
         return pl.Series(name, array)
     values = [None if _absent(one) else one for one in column.tolist()]
     wrong = next((row for row, one in enumerate(values) if not _is_id(one)), None)
     if wrong is None:
-        return pl.Series(name, [one if one is None else str(one) for one in values], dtype=pl.String)
+        return _texts(name, [one if one is None else str(one) for one in values], first)
     if ids and array.dtype.kind == "O":
         raise ValueError(
             f"{TABLE}, {_place_from(first)(wrong)}: {name!r} is {values[wrong]!r:.60} of type "
             f"{type(values[wrong]).__name__}; ids must be text or integers: convert the column"
         )
+    if any(isinstance(one, date | str) for one in values):
+        return _texts(name, [_time_as_text(one, name, first + row) for row, one in enumerate(values)], first)
     return pl.Series(name, values, strict=False)
+
+
+def _time_as_text(one: Any, name: str, row: int) -> str | None:
+    """Gives a time of a column that mixes kinds of them as text: a number as it is, a date in UTC."""
+    if one is None or isinstance(one, str):
+        return one
+    if isinstance(one, datetime):
+        return (one if one.tzinfo else one.replace(tzinfo=UTC)).astimezone(UTC).isoformat(sep=" ")
+    if isinstance(one, date):
+        return one.isoformat()
+    if isinstance(one, int | float | np.number) and not isinstance(one, bool):
+        return str(one)
+    raise ValueError(
+        f"{TABLE}, {_place_from(0)(row)}: {name!r} is {one!r:.60} of type {type(one).__name__}; times are numbers "
+        "(Unix seconds), text or dates"
+    )
+
+
+def _texts(name: str, values: list[str | None], first: int) -> pl.Series:
+    try:
+        return pl.Series(name, values, dtype=pl.String)
+    except UnicodeEncodeError:
+        row = next(row for row, one in enumerate(values) if one is not None and not _is_text(one))
+        raise ValueError(
+            f"{TABLE}, {_place_from(first)(row)}: {name!r} is {values[row]!r:.60}, which holds half a surrogate pair: "
+            "no UTF-8 can hold it"
+        ) from None
+
+
+def _is_text(one: str) -> bool:
+    try:
+        one.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_id(one: object) -> bool:

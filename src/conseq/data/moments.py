@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 
 from conseq.data.log import InteractionLog
 
 
-def unix_seconds(moment: float | str | datetime) -> float:
-    """Gives Unix seconds from a number (also as text), an ISO date or a datetime.
+def unix_seconds(moment: float | str | date) -> float:
+    """Gives Unix seconds from a number (also as text), an ISO date, a date or a datetime.
 
     Args:
-        moment: The moment; UTC where it names no zone.
+        moment: The moment; UTC where it names no zone. A date is its midnight.
 
     Returns:
         Seconds since 1970-01-01 UTC.
@@ -25,6 +26,8 @@ def unix_seconds(moment: float | str | datetime) -> float:
     """
     if isinstance(moment, str):
         moment = _from_text(moment)
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time.min)
     if isinstance(moment, datetime):
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(moment):
@@ -34,6 +37,8 @@ def unix_seconds(moment: float | str | datetime) -> float:
 
 def _from_text(text: str) -> float | datetime:
     try:
+        if re.fullmatch(r"\s*(\d{4}|\d{8})\s*", text):  # 2014 and 20140131 are meant as dates
+            raise ValueError
         return datetime.fromisoformat(text) if "-" in text[1:] else float(text)
     except ValueError:
         raise ValueError(

@@ -98,7 +98,7 @@ def save(log: InteractionLog, folder: Path | str) -> None:
 
 def prepared_folder(folder: Path | str) -> AbstractContextManager[Path]:
     """Gives a temporary folder that becomes the prepared log at ``folder`` and may replace what :func:`save` may."""
-    return atomic_folder(folder, replaceable=is_prepared)
+    return atomic_folder(folder, replaceable=_is_replaceable)
 
 
 def write_manifest(
@@ -125,7 +125,7 @@ def write_manifest(
         write_parquet(ids.to_frame("id"), folder / f"{name}.parquet")
         vocabularies[name] = {"size": len(ids), "sha256": _hash_of_ids(ids)}
     content = {"arrays": arrays, "vocabularies": vocabularies}
-    data_hash = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    data_hash = _hash_of_content(arrays, vocabularies)
     whole = {"format_version": FORMAT_VERSION, **manifest, **content, "data_hash": data_hash}
     (folder / _MANIFEST).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return whole
@@ -138,6 +138,13 @@ def is_prepared(folder: Path | str) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and {"format_version", "data_hash", "arrays"} <= manifest.keys()
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder holds the files of a prepared log, whole or damaged, and nothing else."""
+    files = {f"{name}.npy" for name in _ARRAYS} | {f"{name}.parquet" for name in _VOCABULARIES}
+    found = {path.name for path in folder.iterdir()}
+    return found <= {_MANIFEST, *files} and (is_prepared(folder) or {_MANIFEST, "items.npy"} <= found)
 
 
 def load(folder: Path | str, *, mapped: bool = True, verify: bool = True) -> InteractionLog:
@@ -192,7 +199,31 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: format version {manifest['format_version']}, this conseq reads {FORMAT_VERSION}; "
             "prepare the log again or update conseq"
         )
+    _check_content(manifest, path)
     return cast("dict[str, Any]", manifest)
+
+
+def _check_content(manifest: dict[str, Any], path: Path) -> None:
+    """Refuses a manifest that lacks what reading needs, or whose hash is not that of what it says of the files."""
+    arrays, vocabularies = manifest["arrays"], manifest.get("vocabularies")
+    for name, section, needed in (
+        ("arrays", arrays, ("items", "offsets")),
+        ("vocabularies", vocabularies, _VOCABULARIES),
+    ):
+        told = section if isinstance(section, dict) else {}
+        keys = ("size", "sha256", "dtype") if name == "arrays" else ("size", "sha256")
+        whole = all(isinstance(told.get(one), dict) and set(keys) <= told[one].keys() for one in {*needed, *told})
+        if not whole or not set(told) <= {*_ARRAYS, *_VOCABULARIES}:
+            raise ValueError(
+                f"{path}: {name} must tell {', '.join(keys)} of {', '.join(needed)}; prepare the log again"
+            )
+    if _hash_of_content(arrays, vocabularies) != manifest["data_hash"]:
+        raise ValueError(f"{path} was changed: its data_hash is not that of its arrays; prepare the log again")
+
+
+def _hash_of_content(arrays: object, vocabularies: object) -> str:
+    content = {"arrays": arrays, "vocabularies": vocabularies}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _load_array(path: Path, record: dict[str, Any], *, mapped: bool, verify: bool) -> npt.NDArray[Any]:

@@ -113,9 +113,11 @@ def _filtered(
         kept, rounds = core(store, kept, least, work)
         if not kept.interactions:
             k, left = largest_core(store, earlier, least, work)
+            users, items = min(k, least[0]), min(k, least[1])
+            choice = f"k_core={k}" if users == items else f"k_core=({users}, {items})"
             raise ValueError(
                 f"{name}: of {before}, nothing is left when users need {least[0]} interactions and items {least[1]}; "
-                f"the largest k that leaves something is {k}, with {left}: choose k_core={k} or less"
+                f"the largest k that leaves something is {k}, with {left}: choose {choice} or less"
             )
         of = dict(zip(("users", "items"), least, strict=True))
         records.append({"filter": "k_core", "least": of, "rounds": rounds} | _change(before, kept.sizes))

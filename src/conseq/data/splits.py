@@ -111,7 +111,7 @@ def leave_one_out(log: InteractionLog) -> Split:
         {},
         log,
         train=before_validation | ~tokens,
-        validation=_last_targets(log, judged, before_validation, ends - 2),
+        validation=_last_targets(log, judged, before_validation, ends - 2, followed=True),
         test=_last_targets(log, judged, before_test, ends - 1),
         notes={"users_too_short": int((~judged & (lengths > 0)).sum())},
     )
@@ -210,7 +210,8 @@ def by_user(
             f"by_user: cannot hold out {validation:g} and {test:g} of {log.n_users} users, of whom "
             f"{order.size} have 2 interactions or more; use a larger log or other shares"
         )
-    shown = np.clip((lengths * history).astype(np.int64), 1, np.maximum(lengths - 1, 1))
+    # 0.7 of 90 is 63, and 62.99… as floats have it.
+    shown = np.clip(np.floor(lengths * history + 1e-9).astype(np.int64), 1, np.maximum(lengths - 1, 1))
     groups = np.split(order[: sum(counts)], [counts[0]])
     training = np.ones(log.n_users, dtype=np.bool_)
     training[order[: sum(counts)]] = False
@@ -273,15 +274,18 @@ def _later(
     )
 
 
-def _last_targets(log: InteractionLog, judged: Mask, history: Mask, places: Integers) -> HeldOut:
-    """Gives one target per judged user, at ``places`` (int64 ``[B]``) in the log."""
+def _last_targets(
+    log: InteractionLog, judged: Mask, history: Mask, places: Integers, *, followed: bool = False
+) -> HeldOut:
+    """Gives one target per judged user, at ``places`` (int64 ``[B]``) in the log; ``followed`` by another item."""
     target = np.zeros(len(log), dtype=np.bool_)
     target[places] = True
     return HeldOut(
         users=torch.from_numpy(np.flatnonzero(judged)),
         histories=_sequences(log, history, judged),
         targets=_sequences(log, target, judged),
-        tied=_tied(log, places),
+        # Which of two interactions at one time comes last is the tie rule's choice, too.
+        tied=_tied(log, places) | (_tied(log, places + 1) if followed else False),
     )
 
 
