@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from conseq.analyses import ANALYSES
+from conseq.report.addresses import Place, in_words, places, slugged
 from conseq.report.comparisons import ablation
 from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
@@ -90,11 +90,13 @@ class Answered:
 
     Attributes:
         table: The table.
+        place: Where it stands on the page of its study.
         answers: Its cells.
         own: Our results by row.
     """
 
     table: Table
+    place: Place
     answers: list[Answer]
     own: dict[str, Result] = field(default_factory=dict)
 
@@ -114,6 +116,7 @@ def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answere
         of_log.setdefault(record["dataset"], []).append(record)
         earlier.setdefault((record["dataset"], record["study"], record["row"]), []).append(record)
     found = []
+    where = places(tables)
     for table in tables:
         cells, own = [], {}
         for row in table.rows:
@@ -131,7 +134,7 @@ def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answere
                 why = next((one.stale for one in told), "")
                 own[row_key(row)] = result_of(mine, label=_named(table, row.name, row.preset), why=why)
             cells += told
-        found.append(Answered(table, cells, own))
+        found.append(Answered(table, where[table.path], cells, own))
     return found
 
 
@@ -156,18 +159,23 @@ def study_pages(found: Sequence[Answered], all_results: Sequence[Result], slug: 
         run = [one for one in own if one.has_runs]
         if not run:
             continue
-        missing = ", ".join(one.table.dataset for one in own if not one.has_runs)
+        missing = in_words((one.place for one in own if not one.has_runs), [one.place for one in own])
         file = slug(f"study-{study}")
-        intro = f"{run[0].table.paper}. {run[0].table.title}."
+        intro = f"{run[0].table.paper}. {_titles(run)}."
         intro += f" Not run yet on: {missing}." if missing else ""
         sections = [_study_section(one, all_results, file) for one in run]
         pages.append(Page(f"{file}.html", study, "Tables and figures", study.partition("/")[0], intro, tuple(sections)))
     return pages
 
 
+def _titles(found: Sequence[Answered]) -> str:
+    return "; ".join(dict.fromkeys(one.table.title for one in found))
+
+
 def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> Section:
     table, own = one.table, list(one.own.values())
-    name = f"{file}-{slugged(table.dataset)}"
+    # No slug holds the underscore: names of one page's tables are never those of another's.
+    name = f"{file}_{one.place.anchor}"
     here = [result for result in all_results if result.first["dataset"] == table.dataset]
     runs = [record for result in here for record in result.records]
     printed = any(cell.paper is not None for cell in one.answers)
@@ -185,8 +193,8 @@ def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> S
     points = [result for key, result in one.own.items() if key in plain]
     asked = {str(row.analysis["name"]) for row in table.rows if row.analysis}
     return Section(
-        slugged(table.dataset),
-        table.dataset,
+        one.place.anchor,
+        one.place.heading,
         (*(found for found in (*compared, aside, missing) if found), *measures(own, asked)),
         (
             *ablation(table, one.answers, own, name),
@@ -233,7 +241,7 @@ def dataset_pages(found: Sequence[Result], shown: Sequence[Result], slug: Callab
         sections = []
         for split in dict.fromkeys(one.first["split"] for one in own):
             alike = [one for one in own if one.first["split"] == split]
-            sections += _dataset_sections(alike, dataset, f"{file}-{slugged(split)}", split, elsewhere)
+            sections += _dataset_sections(alike, dataset, f"{file}_{slugged(split)}", split, elsewhere)
         intro = "Every recorded run, under both treatments of the history, with the floors."
         pages.append(Page(f"{file}.html", f"{dataset}: all runs", "Data sets", "", intro, tuple(sections)))
     return pages
@@ -271,7 +279,7 @@ def overview(found: Sequence[Answered], pages: Sequence[Page], records: Sequence
     for study in dict.fromkeys(one.table.study for one in found):
         own = [one for one in found if one.table.study == study]
         rows = tuple(_counted(one, links.get(study, "")) for one in own)
-        about = f"{own[0].table.paper}: {own[0].table.title}"
+        about = f"{own[0].table.paper}: {_titles(own)}"
         groups.append(Group(study, (about,), rows, link=links.get(study, "")))
     columns = ("data", "history", "cells", *VERDICTS, "stale")
     return NumberTable(
@@ -289,7 +297,7 @@ def _counted(one: Answered, page: str) -> tuple[Cell, ...]:
     cells = [cell for cell in one.answers if cell.row.floor is None]
     counts = Counter(cell.verdict for cell in cells)
     old = sum(1 for cell in cells if cell.stale)
-    link = f"{page}#{slugged(one.table.dataset)}" if page and one.has_runs else ""
+    link = f"{page}#{one.place.anchor}" if page and one.has_runs else ""
     history = "excluded" if one.table.history == "exclude" else "kept"
     counted = (len(cells), *(counts[verdict] for verdict in VERDICTS), old)
     return (
@@ -297,8 +305,3 @@ def _counted(one: Answered, page: str) -> tuple[Cell, ...]:
         Cell(history),
         *(Cell(str(count) if count else "·") for count in counted),
     )
-
-
-def slugged(text: str) -> str:
-    """Gives text as a part of a file's name or an address."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

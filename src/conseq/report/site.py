@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from io import StringIO
@@ -13,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from conseq.data.folders import atomic_folder
+from conseq.report.addresses import slugged, slugs
 from conseq.report.importances import importances
 from conseq.report.maps import maps
 from conseq.report.models import Model, load_model
@@ -23,7 +25,6 @@ from conseq.report.pages import (
     answered,
     dataset_pages,
     overview,
-    slugged,
     study_pages,
 )
 from conseq.report.results import results
@@ -63,7 +64,7 @@ def write(
     sources = collect(inputs, say)
     found = results(sources.records)
     tables = answered(tables_of(experiments), sources.records)
-    slug = _slugs()
+    slug = slugs()
     studies = study_pages(tables, found, slug)
     shown = [one for table in tables if table.has_runs for one in table.own.values()]
     pages = [*studies, *dataset_pages(found, shown, slug)]
@@ -89,7 +90,11 @@ def write_pages(pages: Sequence[Page], out: Path) -> Path:
 
     Raises:
         FileExistsError: if the folder holds something else.
+        ValueError: if two figures have one name: the second would take the first one's files.
     """
+    counts = Counter(one.name for page in pages for section in page.sections for one in section.pictures)
+    if double := sorted(name for name, count in counts.items() if count > 1):
+        raise ValueError(f"names of figures must differ in the whole report; of several figures: {', '.join(double)}")
     template = _environment().get_template("page.html")
     with atomic_folder(out, replaceable=is_report) as folder:
         for name in ("figures", "numbers"):
@@ -140,19 +145,6 @@ def _model_pages(models: Sequence[tuple[int, Model]], say: Callable[[str], None]
         for kind, (title, intro) in told.items()
         if sections[kind]
     ]
-
-
-def _slugs() -> Callable[[str], str]:
-    """Gives a function that gives names of files, another one each time."""
-    used: set[str] = set()
-
-    def slug(text: str) -> str:
-        base = slugged(text)
-        name = next(one for one in (base, *(f"{base}-{n}" for n in range(2, 10**6))) if one not in used)
-        used.add(name)
-        return name
-
-    return slug
 
 
 def _environment() -> Environment:

@@ -64,7 +64,7 @@ class Picture:
     """A figure with all that a reader needs to read it.
 
     Attributes:
-        name: Stem of its files, different from those of other pictures on the page.
+        name: Stem of its files, different from those of all other pictures of the report.
         title: What it shows.
         svg: The drawing.
         alt: What it says, for those who do not see it.
