@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from conseq.analyses import ANALYSES
 from conseq.report.addresses import Place, in_words, places, slugged
@@ -28,9 +28,9 @@ from conseq.report.tables import (
     unanswered,
     without_paper,
 )
-from conseq.study.answers import Answer, Verdict, answers, of_row
+from conseq.study.answers import Answer, Verdict, answers, of_row, splits_of
 from conseq.study.records import Record, but_seed, identity
-from conseq.study.specification import Table
+from conseq.study.specification import Row, Table
 
 VERDICTS: tuple[Verdict, ...] = (
     "reached",
@@ -93,12 +93,14 @@ class Answered:
         place: Where it stands on the page of its study.
         answers: Its cells.
         own: Our results by row.
+        floors: The records that the cells of floors are of.
     """
 
     table: Table
     place: Place
     answers: list[Answer]
-    own: dict[str, Result] = field(default_factory=dict)
+    own: dict[str, Result]
+    floors: tuple[Record, ...]
 
     @property
     def has_runs(self) -> bool:
@@ -108,34 +110,63 @@ class Answered:
 
 def answered(tables: Sequence[Table], records: Sequence[Record]) -> list[Answered]:
     """Gives the tables with our results."""
-    runs: dict[tuple[str, str], list[Record]] = {}
-    of_log: dict[str, list[Record]] = {}
-    earlier: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        runs.setdefault((record["dataset"], but_seed(record["config"])), []).append(record)
-        of_log.setdefault(record["dataset"], []).append(record)
-        earlier.setdefault((record["dataset"], record["study"], record["row"]), []).append(record)
-    found = []
-    where = places(tables)
-    for table in tables:
-        cells, own = [], {}
-        for row in table.rows:
-            # Only what can answer a row is looked through: with many rows and records the rest takes minutes.
-            candidates = of_log.get(row.dataset, []) if row.floor is not None else []
-            if row.config is not None:
-                now = runs.get((row.dataset, but_seed(row.config.record())), [])
-                candidates = now or earlier.get((row.dataset, row.study, row.name), [])
-            told = answers(replace(table, rows=(row,)), candidates)
+    where, known = places(tables), _Known(records)
+    return [_answered(table, where[table.path], known) for table in tables]
+
+
+class _Known:
+    """Records by what rows ask for: with many rows and records, looking through all of them takes minutes."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.of_log: dict[str, list[Record]] = {}
+        self._runs: dict[tuple[str, str], list[Record]] = {}
+        self._earlier: dict[tuple[str, str, str], list[Record]] = {}
+        for record in records:
+            self.of_log.setdefault(record["dataset"], []).append(record)
+            self._runs.setdefault((record["dataset"], but_seed(record["config"])), []).append(record)
+            self._earlier.setdefault((record["dataset"], record["study"], record["row"]), []).append(record)
+
+    def of(self, row: Row) -> list[Record]:
+        """Gives what can answer a row that is trained."""
+        if row.config is None:
+            return []
+        now = self._runs.get((row.dataset, but_seed(row.config.record())), [])
+        return now or self._earlier.get((row.dataset, row.study, row.name), [])
+
+
+def _answered(table: Table, place: Place, known: _Known) -> Answered:
+    cells: dict[str, list[Answer]] = {}
+    own: dict[str, Result] = {}
+    for row in table.rows:
+        if row.floor is None:
+            candidates = known.of(row)
+            told = cells[row_key(row)] = answers(replace(table, rows=(row,)), candidates)
             mine = [record for _, record in of_row(row, candidates)]
             if row.asked is not None:
                 mine = [one for one in mine if row.asked.of(one) is not None] or mine
-            mine = [with_analysis(one, row.asked) for one in mine]
             if mine:
                 why = next((one.stale for one in told), "")
+                mine = [with_analysis(one, row.asked) for one in mine]
                 own[row_key(row)] = result_of(mine, label=_named(table, row.name, row.preset), why=why)
-            cells += told
-        found.append(Answered(table, where[table.path], cells, own))
-    return found
+    floors: list[Record] = []
+    for row in table.rows:
+        if row.floor is not None:
+            some = _of_floor(row, table, list(own.values()), known.of_log.get(row.dataset, []))
+            cells[row_key(row)] = answers(replace(table, rows=(row,)), some)
+            floors += some
+    return Answered(table, place, [one for row in table.rows for one in cells[row_key(row)]], own, tuple(floors))
+
+
+def _of_floor(row: Row, table: Table, own: Sequence[Result], records: Sequence[Record]) -> list[Record]:
+    """Gives the newest record that has a floor under the table's split: one of the table's rows where they have it."""
+    splits = splits_of(table)
+    of_table = {identity(record) for one in own for record in one.records}
+    fitting = [one for one in records if one["config"]["split"] in splits and _has_floor(one, row)]
+    return ([one for one in fitting if identity(one) in of_table] or fitting)[-1:]
+
+
+def _has_floor(record: Record, row: Row) -> bool:
+    return row.floor in record["both"][row.history]["floors"]
 
 
 def _named(table: Table, name: str, preset: str | None) -> str:
@@ -176,19 +207,17 @@ def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> S
     table, own = one.table, list(one.own.values())
     # No slug holds the underscore: names of one page's tables are never those of another's.
     name = f"{file}_{one.place.anchor}"
-    here = [result for result in all_results if result.first["dataset"] == table.dataset]
-    runs = [record for result in here for record in result.records]
     printed = any(cell.paper is not None for cell in one.answers)
     compared = [without_paper(table, one.own, table.history)]
     if printed:
-        compared = [against_paper(table, one.answers, one.own, runs)]
+        compared = [against_paper(table, one.answers, one.own, one.floors)]
     elif any(row.config and not row.analysis for row in table.rows):
         # Nobody's protocol is the right one for a table of ours; of a model that is analysed, the analysis counts.
         compared.append(without_paper(table, one.own, "exclude" if table.history == "keep" else "keep"))
     missing = unanswered(table, one.answers) if printed else None
     # A table of ours has the floors already, and mostly SASRec.
     has_baseline = not printed and any(result.is_sasrec for result in own)
-    aside = None if has_baseline else beside(here, table.history, table.dataset)
+    aside = None if has_baseline else beside(_comparable(one, all_results), table.history, table.dataset)
     plain = {row_key(row) for row in table.rows if not (row.parameter or row.analysis)}
     points = [result for key, result in one.own.items() if key in plain]
     asked = {str(row.analysis["name"]) for row in table.rows if row.analysis}
@@ -204,6 +233,19 @@ def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> S
         ),
         (table.note,) if table.note else (),
     )
+
+
+def _comparable(one: Answered, all_results: Sequence[Result]) -> list[Result]:
+    """Gives the results on a table's data set under its split; those on its version of the log where there are any."""
+    splits = splits_of(one.table)
+    versions = {record["data_hash"] for result in one.own.values() for record in result.records}
+    versions |= {record["data_hash"] for record in one.floors}
+    here = [
+        result
+        for result in all_results
+        if result.first["dataset"] == one.table.dataset and result.first["config"]["split"] in splits
+    ]
+    return [result for result in here if result.first["data_hash"] in versions] or here
 
 
 def analysed(found: Sequence[Result], name: str, asked: Collection[str]) -> list[Picture]:
