@@ -72,6 +72,7 @@ def test_text_is_cut_and_put_on_one_line() -> None:
     assert plain("a\n b\tc\x00d") == "a b c d"
     assert plain("abcdef", 4) == "abc…"
     assert wrapped("one two three four", 8) == "one two\nthree …"
+    assert wrapped("a invasive=Substitution (Mask)", 21) == "a\ninvasive=Substitutio…"
 
 
 def test_a_learning_curve_adds_up_the_seconds_of_epochs(make_record: Make, experiment: Experiment) -> None:

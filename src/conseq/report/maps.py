@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from conseq.analyses.vectors import user_vectors
 from conseq.report.models import OTHER, Model
-from conseq.report.style import GREY, Picture, Value, draw, legend, legend_height, look, plain
+from conseq.report.style import GREY, Picture, Value, draw, legend, look, plain
 from conseq.signals.clusters import k_means, nearest
 
 POINTS = 1500
@@ -178,4 +178,4 @@ def _drawn(place: npt.NDArray[np.float64], kinds: Sequence[str], shown: Sequence
         axes.set_aspect("equal", adjustable="datalim")
         legend(figure, axes, columns=2, scale=2.0)
 
-    return draw(3.6 + legend_height(len(shown) + 1, 2), paint)
+    return draw(3.6, paint)
