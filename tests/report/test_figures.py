@@ -164,6 +164,17 @@ def test_slices_stand_in_a_table_and_for_each_method_in_a_figure(found: list[Res
     assert len(picture.rows) == 5
 
 
+def test_a_stale_result_stands_for_its_method_only_where_there_is_no_other(
+    make_record: Make, experiment: Experiment
+) -> None:
+    stale = [make_record(experiment(seed), row="SASRec", code_hash="000000000000") for seed in range(3)]
+    fresh = make_record(experiment(0, batch_size=9), row="SASRec", variant="smaller batches")
+    assert representatives(results(stale))[0].stale
+    (chosen,) = representatives(results([*stale, fresh]))
+    assert chosen.label == "SASRec, smaller batches"
+    assert not chosen.stale
+
+
 def test_a_cut_with_one_part_is_not_shown(make_record: Make, experiment: Experiment) -> None:
     record = make_record(experiment(0))
     record["both"]["keep"]["slices"]["repeat"] = {"no": {"cases": 1000.0, "NDCG@20": 0.1}}

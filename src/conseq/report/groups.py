@@ -90,11 +90,11 @@ def representatives(found: Sequence[Result]) -> list[Result]:
         found: Results on one data set.
 
     Returns:
-        Some of them; the method itself is preferred to its variants.
+        Some of them; what the code finds is preferred to what is stale, then the method itself to its variants.
     """
 
-    def rank(one: Result) -> tuple[bool, int]:
-        return one.first["variant"] in {"", one.first["instances"]}, len(one.records)
+    def rank(one: Result) -> tuple[bool, bool, int]:
+        return not one.stale, one.first["variant"] in {"", one.first["instances"]}, len(one.records)
 
     chosen: dict[tuple[str, str], Result] = {}
     for one in found:

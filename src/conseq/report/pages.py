@@ -304,7 +304,10 @@ def _dataset_sections(
     sections = [Section(slugged(split), f"All runs, {split}", both)]
     if parts:
         heading = f"Parts of the cases, {split}"
-        note = "The figures show one result of each method, the method itself with most seeds; the tables show all."
+        note = (
+            "The figures show one result of each method, the method itself with most seeds, a stale one only where "
+            "there is no other; the tables show all."
+        )
         sections.append(Section(f"{slugged(split)}-parts", heading, tuple(tables), tuple(parts), (note,)))
     if rest or numbers:
         heading = f"Runs outside the papers' tables, {split}"
