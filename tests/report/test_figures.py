@@ -153,6 +153,20 @@ def test_groups_say_how_they_were_trained(found: list[Result], key: str, told: s
     assert [row[1:3] for row in picture.rows] == [("<=5", 300), ("6-8", 400), (">8", 300)]
 
 
+def test_groups_of_users_of_other_logs_stand_in_other_figures(records: list[dict[str, Any]]) -> None:
+    other = copy.deepcopy(records)
+    for record in other:
+        record["data_hash"] = "bead" * 16
+        for analysis in record["analyses"].values():
+            for group in analysis.get("groups", []):
+                group["judged"] = 5
+    one, two = user_groups(by_settings(results(records + other))[0], "groups", "g")
+    assert (one.name, two.name) == ("g-groups-beadbead-keep-1", "g-groups-feedfeed-keep-1")
+    assert [row[2] for row in one.rows] == [5, 5, 5]
+    assert [row[2] for row in two.rows] == [300, 400, 300]
+    assert dict(one.protocol.parts)["data hash"] == "beadbeadbead"
+
+
 def test_slices_stand_in_a_table_and_for_each_method_in_a_figure(found: list[Result]) -> None:
     table = slice_table(found, "history", "exclude")
     assert table is not None

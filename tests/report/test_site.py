@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -238,6 +239,33 @@ def test_records_outside_any_table_have_their_curves_on_the_page_of_their_data(
     page = pages(site)["data-toy.html"]
     assert "Runs outside the papers' tables" in page.text
     assert any("curves" in one["src"] for one in page.all("img"))
+
+
+def test_runs_on_several_versions_of_a_log_stand_apart(
+    tmp_path: Path, records: list[dict[str, Any]], write_lines: Write
+) -> None:
+    other = copy.deepcopy(records)
+    for record in other:
+        record["data_hash"] = "bead" * 16
+        for side in record["both"].values():
+            for parts in side["slices"].values():
+                for part in parts.values():
+                    part["cases"] = 77.0
+    site = report([write_lines(tmp_path / "all.jsonl", records + other)], tmp_path / "site").parent
+    page = pages(site)["data-toy.html"]
+    headings = re.findall(r"<h2>([^<]*)</h2>", (site / "data-toy.html").read_text(encoding="utf-8"))
+    assert headings[0] == "All runs, leave_one_out, data feedfeed"
+    assert [one for one in headings if one.endswith("data beadbead")] == [
+        one.replace("feedfeed", "beadbead") for one in headings if one.endswith("data feedfeed")
+    ]
+    assert len(page.ids) == len(set(page.ids))
+    for path in (site / "numbers").iterdir():
+        protocol, _, rows = path.read_text(encoding="utf-8").partition("\n")
+        version = re.search(r"data hash: (\w+)", protocol)
+        assert version is not None
+        assert version[1] == ("beadbeadbead" if "bead" in path.name else "feedfeedfeed")
+        if "-history-exclude" in path.name:
+            assert (",77," in rows) == ("bead" in path.name)
 
 
 def test_a_report_replaces_an_older_one_and_nothing_else(

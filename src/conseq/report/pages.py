@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from conseq.analyses import ANALYSES
-from conseq.report.addresses import Place, in_words, places, slugged
+from conseq.report.addresses import Place, in_words, places, slugs
 from conseq.report.comparisons import ablation
 from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
@@ -280,18 +280,28 @@ def dataset_pages(found: Sequence[Result], shown: Sequence[Result], slug: Callab
     for dataset in dict.fromkeys(one.first["dataset"] for one in found):
         file = slug(f"data-{dataset}")
         own = [one for one in found if one.first["dataset"] == dataset]
-        sections = []
-        for split in dict.fromkeys(one.first["split"] for one in own):
-            alike = [one for one in own if one.first["split"] == split]
-            sections += _dataset_sections(alike, dataset, f"{file}_{slugged(split)}", split, elsewhere)
+        sections, place = [], slugs()
+        for told, alike in _alike(own).items():
+            sections += _dataset_sections(alike, told, file, place(told), elsewhere)
         intro = "Every recorded run, under both treatments of the history, with the floors."
         pages.append(Page(f"{file}.html", f"{dataset}: all runs", "Data sets", "", intro, tuple(sections)))
     return pages
 
 
+def _alike(found: Sequence[Result]) -> dict[str, list[Result]]:
+    """Gives results on one data set by split and, where there are several, by version of the log: how one says it."""
+    several = len({one.first["data_hash"] for one in found}) > 1
+    alike: dict[str, list[Result]] = {}
+    for one in found:
+        split, version = one.first["split"], one.first["data_hash"][:8]
+        alike.setdefault(f"{split}, data {version}" if several else split, []).append(one)
+    return alike
+
+
 def _dataset_sections(
-    found: Sequence[Result], dataset: str, name: str, split: str, elsewhere: set[tuple[str, str]]
+    found: Sequence[Result], told: str, file: str, anchor: str, elsewhere: set[tuple[str, str]]
 ) -> list[Section]:
+    name, dataset = f"{file}_{anchor}", found[0].first["dataset"]
     alone = [one for one in found if identity(one.first) not in elsewhere]
     cases = by_settings(alone)
     numbers = [table for case in cases for table in measures(case, set(ANALYSES))]
@@ -301,17 +311,17 @@ def _dataset_sections(
     drawn = [analysed(case, f"{name}-{place}", set(ANALYSES)) for place, case in enumerate(cases, 1)]
     rest = [*learning_curves(alone, f"{name}-curves"), *(picture for one in drawn for picture in one)]
     both = tuple(all_runs(found, history, dataset) for history in ("exclude", "keep"))
-    sections = [Section(slugged(split), f"All runs, {split}", both)]
+    sections = [Section(anchor, f"All runs, {told}", both)]
     if parts:
-        heading = f"Parts of the cases, {split}"
+        heading = f"Parts of the cases, {told}"
         note = (
             "The figures show one result of each method, the method itself with most seeds, a stale one only where "
             "there is no other; the tables show all."
         )
-        sections.append(Section(f"{slugged(split)}-parts", heading, tuple(tables), tuple(parts), (note,)))
+        sections.append(Section(f"{anchor}-parts", heading, tuple(tables), tuple(parts), (note,)))
     if rest or numbers:
-        heading = f"Runs outside the papers' tables, {split}"
-        sections.append(Section(f"{slugged(split)}-rest", heading, tuple(numbers), tuple(rest)))
+        heading = f"Runs outside the papers' tables, {told}"
+        sections.append(Section(f"{anchor}-rest", heading, tuple(numbers), tuple(rest)))
     return sections
 
 
