@@ -15,7 +15,7 @@ from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
 from conseq.report.measures import measures
 from conseq.report.pages import answered
-from conseq.report.results import Result, by_settings, results
+from conseq.report.results import Result, by_settings, result_of, results
 from conseq.report.spectrum import spectra
 from conseq.report.style import COLOURS, LINES, MARKERS, look, plain, wrapped
 from conseq.report.sweeps import robustness, sensitivity
@@ -210,6 +210,34 @@ def test_analyses_that_are_numbers_are_tables(found: list[Result]) -> None:
     assert [cell.text for cell in cost.groups[0].rows[0]] == ["n = 2", "3,000", "–", "1.50", "5,000", "2", "–"]  # noqa: RUF001
     assert [cell.text for cell in meaning.groups[0].rows[0]][1:3] == ["0.4000", "0.2500"]
     assert measures(found, set()) == []
+
+
+def test_what_models_cost_is_told_with_the_machine_of_each_number(
+    found: list[Result], records: list[dict[str, Any]]
+) -> None:
+    (cost,) = measures(found, {"complexity"})
+    assert "Epochs: as the runs took them in training, each on its own machine (a processor, 2 cores)." in cost.note
+    assert "Ranking and memory: measured later, on cpu, 1 threads;" in cost.note
+    for record in records:
+        record.pop("machine")
+    (cost,) = measures(by_settings(results(records))[0], {"complexity"})
+    assert "each on its own machine (not recorded)" in cost.note
+
+
+@pytest.mark.parametrize("both_first", [True, False])
+def test_positive_pairs_that_one_result_alone_has_are_a_dash_for_the_others(
+    found: list[Result], *, both_first: bool
+) -> None:
+    (record,) = next(one for one in found if one.first["analyses"]).records[:1]
+    alignment = {"same_target": {"value": 0.75, "pairs": 9}, "dropout": {"value": 0.25, "pairs": 9}}
+    whole, part = (copy.deepcopy(record) for _ in range(2))
+    whole["analyses"]["representations"]["alignment"] = alignment
+    part["analyses"]["representations"]["alignment"] = {"dropout": {"value": 0.5, "pairs": 9}}
+    both = [result_of([whole], label="both"), result_of([part], label="dropout alone")]
+    (table,) = measures(both if both_first else both[::-1], {"representations"})
+    assert table.columns[-2:] == ("alignment, same next item", "alignment, two dropout masks")
+    told = {group.heading: [cell.text for cell in group.rows[1]][-2:] for group in table.groups}
+    assert told == {"both": ["0.7500", "0.2500"], "dropout alone": ["\N{EN DASH}", "0.5000"]}
 
 
 def test_an_analysis_with_other_settings_stands_in_a_figure_of_its_own(records: list[dict[str, Any]]) -> None:
