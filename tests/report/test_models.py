@@ -11,15 +11,21 @@ import torch
 
 from conseq.report import report
 from conseq.report.importances import importances
+from conseq.report.logs import KnownLogs
 from conseq.report.maps import embedded, maps
 from conseq.report.models import NOTHING, Facts, Model, load_model, read_facts
 from conseq.report.sources import collect
-from conseq.study.plan import Logs
+from conseq.report.stored import stored
+
+
+def loaded(path: Path, logs: KnownLogs | None) -> Model:
+    (told,) = stored([path], logs)
+    return load_model(told, logs)
 
 
 @pytest.fixture(scope="module")
 def model(toy: Path) -> Model:
-    return load_model(toy / "runs" / "toy" / "sasrec", Logs(toy / "data"))
+    return loaded(toy / "runs" / "toy" / "sasrec", KnownLogs(toy / "data"))
 
 
 def test_a_model_is_called_by_method_data_and_seed(model: Model) -> None:
@@ -32,7 +38,7 @@ def test_a_model_is_called_by_method_data_and_seed(model: Model) -> None:
 
 
 def test_without_its_log_a_model_has_a_map_of_items_alone(toy: Path) -> None:
-    alone = load_model(toy / "runs" / "toy" / "sasrec", None)
+    alone = loaded(toy / "runs" / "toy" / "sasrec", None)
     assert alone.facts is NOTHING
     assert [one.name for one in maps(alone, "m")] == ["m-items-by-intent"]
     assert importances(alone, "m") == []

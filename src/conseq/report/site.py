@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from conseq.data.folders import atomic_folder
 from conseq.report.addresses import slugged, slugs
 from conseq.report.importances import importances
+from conseq.report.logs import KnownLogs
 from conseq.report.maps import maps
 from conseq.report.models import Model, load_model
 from conseq.report.numbers import NONE, signed_minus
@@ -29,8 +30,8 @@ from conseq.report.pages import (
 )
 from conseq.report.results import results
 from conseq.report.sources import collect, tables_of
+from conseq.report.stored import Stored, stored
 from conseq.report.style import Picture, Value
-from conseq.study.plan import Logs
 
 FORMAT = "conseq-report"
 MANIFEST = "report.json"
@@ -69,9 +70,9 @@ def write(
     shown = [one for table in tables if table.has_runs for one in table.own.values()]
     pages = [*studies, *dataset_pages(found, shown, slug)]
     if pictures:
-        logs = None if data is None else Logs(data)
-        models = [(place, load_model(path, logs)) for place, path in enumerate(sources.models, 1)]
-        pages += _model_pages(models, say)
+        logs = None if data is None else KnownLogs(data)
+        known = stored(sources.models, logs, sources.records)
+        pages += _model_pages(known, logs, say)
     counted = overview(tables, pages, sources.records)
     start = (Section("overview", "The papers' cells", (counted,)),) if counted else ()
     first = Page("index.html", "Report", "", "", _INTRO if pages else _EMPTY, start)
@@ -121,15 +122,13 @@ def is_report(folder: Path) -> bool:
     return files <= {*told.get("files", ()), MANIFEST}
 
 
-def _model_pages(models: Sequence[tuple[int, Model]], say: Callable[[str], None]) -> list[Page]:
+def _model_pages(known: Sequence[Stored], logs: KnownLogs | None, say: Callable[[str], None]) -> list[Page]:
     """Gives the pages of maps and of importances, as far as there is something to show."""
     sections: dict[str, list[Section]] = {"maps": [], "importances": []}
-    for place, model in models:
-        say(f"drawing {model.name}")
-        name = f"{place}-{slugged(model.name)}"
-        for kind, drawn in (("maps", maps(model, name)), ("importances", importances(model, name))):
-            if drawn:
-                sections[kind].append(Section(name, model.name, pictures=tuple(drawn)))
+    for place, one in enumerate(known, 1):
+        # No name is given to the model here, so that it is let go of before the next one is read.
+        for kind, found in _pictured(load_model(one, logs), f"{place}-{slugged(one.name)}", say).items():
+            sections[kind].append(found)
     told = {
         "maps": ("Maps of users and items", "t-SNE of the vectors of trained models."),
         "importances": (
@@ -145,6 +144,19 @@ def _model_pages(models: Sequence[tuple[int, Model]], say: Callable[[str], None]
         for kind, (title, intro) in told.items()
         if sections[kind]
     ]
+
+
+def _pictured(model: Model, name: str, say: Callable[[str], None]) -> dict[str, Section]:
+    """Gives the sections of a model by page; none where there is nothing to show."""
+    say(f"drawing {model.name}")
+    for note in model.notes:
+        say(f"{model.name}: {note}")
+    drawn = {"maps": maps(model, name), "importances": importances(model, name)}
+    return {
+        kind: Section(name, model.name, pictures=tuple(pictures), notes=model.notes)
+        for kind, pictures in drawn.items()
+        if pictures
+    }
 
 
 def _environment() -> Environment:
