@@ -17,12 +17,18 @@ from conseq.data.log import InteractionLog
 from conseq.data.prepared import load, save
 from conseq.data.readers import read
 from conseq.data.synthetic import synthetic
+from conseq.encoders.comirec import ComiRecConfig
+from conseq.nn.items import ItemTable
 from conseq.report import logs as logs_module
 from conseq.report import report, site
+from conseq.report.importances import importances
 from conseq.report.logs import KnownLogs
+from conseq.report.maps import maps
 from conseq.report.models import Model, load_model
 from conseq.report.sources import collect
 from conseq.report.stored import Stored, stored
+from conseq.run.runner import data_record
+from conseq.serving.bundle import save_bundle
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -207,3 +213,34 @@ def test_one_model_at_a_time_is_in_memory(
     monkeypatch.setattr(site, "importances", lambda model, name: [])
     report([runs], tmp_path / "site", data=data)
     assert len(seen) == 3
+
+
+def comirec(folder: Path, log: InteractionLog, interests: int) -> Path:
+    config = ComiRecConfig(width=8, interests=interests, max_length=12)
+    encoder = config(ItemTable(log.n_items, 8))
+    told = {"method": {"name": "comirec"}, "data": data_record(log), "split": {"name": "leave_one_out"}}
+    save_bundle(encoder, config, log.item_ids, folder, told)
+    return folder
+
+
+def test_an_encoder_of_several_vectors_has_maps_of_items_alone(data: Path, tmp_path: Path) -> None:
+    path = comirec(tmp_path / "runs" / "toy" / "several", load(data / "toy"), 2)
+    logs = KnownLogs(data)
+    model = load_model(stored([path], logs)[0], logs)
+    assert [one.name for one in maps(model, "m", points=30)] == ["m-items-by-intent", "m-items-by-category"]
+    assert importances(model, "m") == []
+    lines: list[str] = []
+    pages = report([path], tmp_path / "site", data=data, say=lines.append).parent
+    (line,) = (one for one in lines if "2 vectors of a history, not one" in one)
+    assert line.startswith("comirec on toy: ")
+    assert line.removeprefix("comirec on toy: ") in (pages / "maps.html").read_text(encoding="utf-8")
+    assert not (pages / "importances.html").exists()
+
+
+def test_an_encoder_of_one_vector_is_shown_whatever_it_is(data: Path, tmp_path: Path) -> None:
+    path = comirec(tmp_path / "runs" / "toy" / "single", load(data / "toy"), 1)
+    logs = KnownLogs(data)
+    model = load_model(stored([path], logs)[0], logs)
+    assert model.notes == ()
+    assert len(maps(model, "m", points=30)) == 3
+    assert importances(model, "m", users=1) != []

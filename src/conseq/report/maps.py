@@ -49,7 +49,7 @@ def maps(model: Model, name: str, *, points: int = POINTS) -> list[Picture]:
     """Gives the maps of a model: users by intent, and items by intent and by category, as far as these are known.
 
     Args:
-        model: The model; without its log there are no users.
+        model: The model; without its log there are no users, and users of several vectors have no place.
         name: Stem of the names of the figures.
         points: Most vectors on a map; drawn at random where there are more.
 
@@ -57,7 +57,7 @@ def maps(model: Model, name: str, *, points: int = POINTS) -> list[Picture]:
         The figures.
     """
     pictures = []
-    if model.subject is not None:
+    if model.subject is not None and model.interests == 1:
         held_out = model.subject.split.test
         chosen = _some(len(held_out.users), points)
         vectors = user_vectors(model.bundle.encoder, held_out.histories.select(chosen))

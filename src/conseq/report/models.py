@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from conseq.analyses.subject import Subject, subject_of
+from conseq.encoders.comirec import MultiInterest
 from conseq.report.logs import KnownLogs
 from conseq.report.statement import Statement, listed
 from conseq.report.stored import Stored, section
@@ -91,9 +92,20 @@ class Model:
         return self.told.name
 
     @property
+    def interests(self) -> int:
+        """Vectors of a history; only where it is one there is a place of a user, and one vector to be explained."""
+        encoder = self.bundle.encoder
+        return encoder.config.interests if isinstance(encoder, MultiInterest) else 1
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is not pictured, and why."""
-        return tuple(filter(None, [self.told.missing]))
+        several = (
+            f"its encoder gives {self.interests} vectors of a history, not one: users have no place on a map, and "
+            "importances, which explain one vector, are left out"
+        )
+        found = (self.told.missing, several if self.subject is not None and self.interests > 1 else "")
+        return tuple(filter(None, found))
 
     def statement(self, *, history: str, part: str) -> Statement:
         """Gives the protocol of what is computed from the model: how histories were treated, and of what part."""
