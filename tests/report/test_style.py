@@ -105,3 +105,8 @@ def test_a_legend_of_many_long_names_leaves_the_axes_their_height() -> None:
     short, long = axes_height(lines(["a"])), axes_height(lines([f"{LONG} {number}" for number in range(7)]))
     assert long == pytest.approx(short, abs=0.15)
     assert long > 1.5
+
+
+def test_a_name_that_begins_with_an_underscore_is_in_the_legend() -> None:
+    assert "_hidden" in lines(["_hidden"])
+    assert "_hidden" in bar_chart([Bars("_hidden", (0.1,), (None,))], Labels("x", "", ("a",)))

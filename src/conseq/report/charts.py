@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
-from conseq.report.style import GREY, LINE, draw, legend, look, told_apart, wrapped
+from conseq.report.style import GREY, LINE, draw, labelled, legend, look, told_apart, wrapped
 
 _LETTERS_PER_INCH = 10
 _TICK_LINES = 3
@@ -112,7 +112,7 @@ def _most_lines(ticks: Sequence[str]) -> int:
 
 def _line(axes: Axes, one: Series, *, again: bool) -> None:
     style = look(one.look)
-    label = "_nolegend_" if again else one.label
+    label = "_nolegend_" if again else labelled(one.label)
     if one.faint:
         axes.plot(
             one.x, one.y, color=style.colour, marker=style.marker, markerfacecolor="white", linewidth=0.8,
@@ -194,7 +194,7 @@ def _bars(axes: Axes, one: Bars, places: np.ndarray, thick: float, number: int) 
     lengths = [0.0 if value is None else value for value in one.values]
     axes.barh(
         places, lengths, height=0.9 * thick, color=style.colour, alpha=0.75, hatch=style.hatch, edgecolor="white",
-        label=one.label, zorder=2,
+        label=labelled(one.label), zorder=2,
     )  # fmt: skip
     for place, value, spread in zip(places, one.values, one.spread, strict=True):
         if value is not None and spread is not None:

@@ -18,8 +18,8 @@ from conseq.report.stored import Stored, section
 from conseq.report.style import plain
 from conseq.serving.bundle import Bundle, load_bundle
 
-OTHER = "other"
-"""The category of items that are in none that is shown."""
+OTHER = ""
+"""Stands for the category of items that are in none that is shown; no category is called so."""
 
 _ITEMS = "items.parquet"
 
@@ -43,7 +43,7 @@ class Facts:
         return plain(self.titles.get(item) or f"item {item}", limit)
 
     def main_categories(self, items: list[str], most: int) -> list[str]:
-        """Gives one category for each item, ``other`` where it is in none of those that are shown.
+        """Gives one category for each item, ``OTHER`` where it is in none of those that are shown.
 
         Categories of more than half of the items tell nothing apart and are passed over; of an item's others the one
         with most items is taken.

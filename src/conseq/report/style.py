@@ -152,6 +152,11 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 1, scale: float = 1.0) 
         )
 
 
+def labelled(name: str) -> str:
+    """Gives a label that matplotlib takes for one, whatever the name begins with: ``_`` would keep it from a legend."""
+    return f" {name}"
+
+
 def legend_height(shown: Sequence[str], columns: int = 1) -> float:
     """Gives the inches that a legend takes, its labels wrapped: those of its highest column."""
     # As matplotlib shares them out: the first columns have one more where they cannot have equally many.
