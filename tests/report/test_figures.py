@@ -15,7 +15,7 @@ from conseq.report.curves import learning_curves
 from conseq.report.groups import representatives, slice_table, slices, user_groups
 from conseq.report.measures import measures
 from conseq.report.pages import answered
-from conseq.report.results import Result, by_settings, results
+from conseq.report.results import Result, by_settings, result_of, results
 from conseq.report.spectrum import spectra
 from conseq.report.style import COLOURS, LINES, MARKERS, look, plain, wrapped
 from conseq.report.sweeps import robustness, sensitivity
@@ -72,6 +72,7 @@ def test_text_is_cut_and_put_on_one_line() -> None:
     assert plain("a\n b\tc\x00d") == "a b c d"
     assert plain("abcdef", 4) == "abc…"
     assert wrapped("one two three four", 8) == "one two\nthree …"
+    assert wrapped("a invasive=Substitution (Mask)", 21) == "a\ninvasive=Substitutio…"
 
 
 def test_a_learning_curve_adds_up_the_seconds_of_epochs(make_record: Make, experiment: Experiment) -> None:
@@ -152,6 +153,20 @@ def test_groups_say_how_they_were_trained(found: list[Result], key: str, told: s
     assert [row[1:3] for row in picture.rows] == [("<=5", 300), ("6-8", 400), (">8", 300)]
 
 
+def test_groups_of_users_of_other_logs_stand_in_other_figures(records: list[dict[str, Any]]) -> None:
+    other = copy.deepcopy(records)
+    for record in other:
+        record["data_hash"] = "bead" * 16
+        for analysis in record["analyses"].values():
+            for group in analysis.get("groups", []):
+                group["judged"] = 5
+    one, two = user_groups(by_settings(results(records + other))[0], "groups", "g")
+    assert (one.name, two.name) == ("g-groups-beadbead-keep-1", "g-groups-feedfeed-keep-1")
+    assert [row[2] for row in one.rows] == [5, 5, 5]
+    assert [row[2] for row in two.rows] == [300, 400, 300]
+    assert dict(one.protocol.parts)["data hash"] == "beadbeadbead"
+
+
 def test_slices_stand_in_a_table_and_for_each_method_in_a_figure(found: list[Result]) -> None:
     table = slice_table(found, "history", "exclude")
     assert table is not None
@@ -161,6 +176,17 @@ def test_slices_stand_in_a_table_and_for_each_method_in_a_figure(found: list[Res
     assert len(some) == 1
     (picture,) = slices(some, "history", "exclude", "p")
     assert len(picture.rows) == 5
+
+
+def test_a_stale_result_stands_for_its_method_only_where_there_is_no_other(
+    make_record: Make, experiment: Experiment
+) -> None:
+    stale = [make_record(experiment(seed), row="SASRec", code_hash="000000000000") for seed in range(3)]
+    fresh = make_record(experiment(0, batch_size=9), row="SASRec", variant="smaller batches")
+    assert representatives(results(stale))[0].stale
+    (chosen,) = representatives(results([*stale, fresh]))
+    assert chosen.label == "SASRec, smaller batches"
+    assert not chosen.stale
 
 
 def test_a_cut_with_one_part_is_not_shown(make_record: Make, experiment: Experiment) -> None:
@@ -184,6 +210,34 @@ def test_analyses_that_are_numbers_are_tables(found: list[Result]) -> None:
     assert [cell.text for cell in cost.groups[0].rows[0]] == ["n = 2", "3,000", "–", "1.50", "5,000", "2", "–"]  # noqa: RUF001
     assert [cell.text for cell in meaning.groups[0].rows[0]][1:3] == ["0.4000", "0.2500"]
     assert measures(found, set()) == []
+
+
+def test_what_models_cost_is_told_with_the_machine_of_each_number(
+    found: list[Result], records: list[dict[str, Any]]
+) -> None:
+    (cost,) = measures(found, {"complexity"})
+    assert "Epochs: as the runs took them in training, each on its own machine (a processor, 2 cores)." in cost.note
+    assert "Ranking and memory: measured later, on cpu, 1 threads;" in cost.note
+    for record in records:
+        record.pop("machine")
+    (cost,) = measures(by_settings(results(records))[0], {"complexity"})
+    assert "each on its own machine (not recorded)" in cost.note
+
+
+@pytest.mark.parametrize("both_first", [True, False])
+def test_positive_pairs_that_one_result_alone_has_are_a_dash_for_the_others(
+    found: list[Result], *, both_first: bool
+) -> None:
+    (record,) = next(one for one in found if one.first["analyses"]).records[:1]
+    alignment = {"same_target": {"value": 0.75, "pairs": 9}, "dropout": {"value": 0.25, "pairs": 9}}
+    whole, part = (copy.deepcopy(record) for _ in range(2))
+    whole["analyses"]["representations"]["alignment"] = alignment
+    part["analyses"]["representations"]["alignment"] = {"dropout": {"value": 0.5, "pairs": 9}}
+    both = [result_of([whole], label="both"), result_of([part], label="dropout alone")]
+    (table,) = measures(both if both_first else both[::-1], {"representations"})
+    assert table.columns[-2:] == ("alignment, same next item", "alignment, two dropout masks")
+    told = {group.heading: [cell.text for cell in group.rows[1]][-2:] for group in table.groups}
+    assert told == {"both": ["0.7500", "0.2500"], "dropout alone": ["\N{EN DASH}", "0.5000"]}
 
 
 def test_an_analysis_with_other_settings_stands_in_a_figure_of_its_own(records: list[dict[str, Any]]) -> None:

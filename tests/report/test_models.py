@@ -2,24 +2,39 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from conseq.data.readers import read
+from conseq.encoders.sasrec import SASRecConfig
+from conseq.nn.items import ItemTable
 from conseq.report import report
 from conseq.report.importances import importances
+from conseq.report.logs import KnownLogs
 from conseq.report.maps import embedded, maps
-from conseq.report.models import NOTHING, Facts, Model, load_model, read_facts
+from conseq.report.models import NOTHING, OTHER, Facts, Model, load_model, read_facts
 from conseq.report.sources import collect
-from conseq.study.plan import Logs
+from conseq.report.stored import stored
+from conseq.report.style import Picture
+from conseq.run.runner import data_record
+from conseq.serving.bundle import save_bundle
+
+
+def loaded(path: Path, logs: KnownLogs | None) -> Model:
+    (told,) = stored([path], logs)
+    return load_model(told, logs)
 
 
 @pytest.fixture(scope="module")
 def model(toy: Path) -> Model:
-    return load_model(toy / "runs" / "toy" / "sasrec", Logs(toy / "data"))
+    return loaded(toy / "runs" / "toy" / "sasrec", KnownLogs(toy / "data"))
 
 
 def test_a_model_is_called_by_method_data_and_seed(model: Model) -> None:
@@ -32,7 +47,7 @@ def test_a_model_is_called_by_method_data_and_seed(model: Model) -> None:
 
 
 def test_without_its_log_a_model_has_a_map_of_items_alone(toy: Path) -> None:
-    alone = load_model(toy / "runs" / "toy" / "sasrec", None)
+    alone = loaded(toy / "runs" / "toy" / "sasrec", None)
     assert alone.facts is NOTHING
     assert [one.name for one in maps(alone, "m")] == ["m-items-by-intent"]
     assert importances(alone, "m") == []
@@ -58,6 +73,64 @@ def test_maps_show_users_and_items_by_intent_and_category(model: Model) -> None:
 
 def test_the_same_vectors_have_the_same_map(model: Model) -> None:
     assert maps(model, "m", points=30) == maps(model, "m", points=30)
+
+
+def by_category(model: Model, names: list[str]) -> Picture:
+    """Gives the map of items by category where the items have these categories in turn."""
+    categories = {item: (names[place % len(names)],) for place, item in enumerate(model.bundle.item_ids.ids)}
+    return maps(replace(model, facts=Facts({}, categories, "kinds")), "m", points=40)[-1]
+
+
+def letters(picture: Picture) -> list[str]:
+    found = ET.fromstring(picture.svg).iter("{http://www.w3.org/2000/svg}text")
+    return ["".join(one.itertext()) for one in found]
+
+
+def test_every_category_is_in_the_legend_whatever_it_begins_with(model: Model) -> None:
+    assert {"_hidden", "plain", "third"} <= set(letters(by_category(model, ["_hidden", "plain", "third"])))
+
+
+def test_a_category_called_other_is_not_what_is_left_over(model: Model) -> None:
+    picture = by_category(model, ["other", *(f"kind {number}" for number in range(8))])
+    counts = Counter(row[2] for row in picture.rows)
+    assert len(counts) == 8  # seven categories, and what is in none of them
+    assert counts["other"] == sum(place % 9 == 0 for place in chosen_of(model, 40))
+    assert counts["any other"] > 0
+    assert {"other", "any other"} <= set(letters(picture))
+    assert "grey crosses: any other." in picture.caption
+    plain = by_category(model, [f"kind {number}" for number in range(9)])
+    assert "grey crosses: other." in plain.caption
+
+
+def chosen_of(model: Model, points: int) -> list[int]:
+    """Gives the places of the items that are drawn for a map."""
+    ids = model.bundle.item_ids.ids
+    return [ids.index(str(row[0])) for row in maps(model, "m", points=points)[1].rows]
+
+
+@pytest.mark.parametrize("points", [1, 2, 3])
+def test_what_is_too_little_for_a_map_has_none(model: Model, points: int) -> None:
+    assert maps(model, "m", points=points) == []
+
+
+def test_the_smallest_map_says_the_perplexity_that_it_has(model: Model) -> None:
+    users, _, _ = maps(model, "m", points=4)
+    assert len(users.rows) == 4
+    assert "perplexity 1," in users.caption
+
+
+def test_a_log_with_one_held_out_user_has_maps_of_items_alone(tmp_path: Path) -> None:
+    # Leave-one-out holds out the items of users with three or more.
+    lines = [f"long,i{place}" for place in range(8)] + [f"u{user},i{place}" for user in range(5) for place in (0, 1)]
+    path = tmp_path / "data" / "toy" / "interactions.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("user,item\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    log = read(path)
+    config = SASRecConfig(width=8, layers=1, heads=1, max_length=12)
+    folder = tmp_path / "runs" / "toy" / "one"
+    save_bundle(config(ItemTable(log.n_items, 8)), config, log.item_ids, folder, {"data": data_record(log)})
+    site = report([folder], tmp_path / "site", data=tmp_path / "data").parent
+    assert [one.stem for one in (site / "figures").glob("*-by-*")] == ["1-sasrec-on-toy-items-by-intent"]
 
 
 def test_near_vectors_are_near_on_the_map() -> None:
@@ -106,7 +179,7 @@ def test_an_item_has_its_largest_category_that_not_most_items_have() -> None:
     categories = {"1": ("all", "a", "b"), "2": ("all", "a"), "3": ("all", "b"), "4": ("all", "a"), "5": ("c",), "6": ()}
     found = Facts({}, categories).main_categories(list("123456"), 2)
     # “all” holds four of six items, more than half. Then “a” holds three; of “b” and “c” with one each, “b” is first.
-    assert found == ["a", "a", "b", "a", "other", "other"]
+    assert found == ["a", "a", "b", "a", OTHER, OTHER]
 
 
 def test_a_finished_run_gives_a_record_and_an_unfinished_one_is_left_out(toy: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -11,11 +13,15 @@ from typing import Any
 import pytest
 
 from conseq.report import report
+from conseq.report.pages import Page, Section
+from conseq.report.site import write_pages
+from conseq.report.statement import Statement
+from conseq.report.style import Picture
 
 Write = Callable[[Path, list[dict[str, Any]]], Path]
 
 
-class Page(HTMLParser):
+class Read(HTMLParser):
     """What a page consists of, as a browser would read it."""
 
     def __init__(self, text: str) -> None:
@@ -58,8 +64,8 @@ def site(
     return report([root / "results"], root / "site", experiments=experiments).parent
 
 
-def pages(site: Path) -> dict[str, Page]:
-    return {path.name: Page(path.read_text(encoding="utf-8")) for path in sorted(site.glob("*.html"))}
+def pages(site: Path) -> dict[str, Read]:
+    return {path.name: Read(path.read_text(encoding="utf-8")) for path in sorted(site.glob("*.html"))}
 
 
 def test_a_report_has_a_page_for_each_study_and_data_set(site: Path) -> None:
@@ -140,6 +146,61 @@ def test_ids_of_a_page_differ(site: Path) -> None:
         assert len(page.ids) == len(set(page.ids))
 
 
+@pytest.fixture(scope="module")
+def twofold(
+    tmp_path_factory: pytest.TempPathFactory, experiments: Path, all_records: list[dict[str, Any]], write_lines: Write
+) -> Path:
+    """A report on a study with two tables on one data set, one for each treatment of the history."""
+    root = tmp_path_factory.mktemp("twofold")
+    shutil.copytree(experiments, root / "experiments")
+    folder = root / "experiments" / "paper" / "table1"
+    text = (folder / "toy.toml").read_text(encoding="utf-8")
+    other = text.replace('history = "exclude"', 'history = "keep"').replace("Table 1: ", "Table 1, kept: ")
+    (folder / "toy.kept.toml").write_text(other, encoding="utf-8")
+    for name in ("more.toml", "more.kept.toml"):
+        (folder / name).write_text(text.replace('dataset = "toy"', 'dataset = "more"'), encoding="utf-8")
+    lines = write_lines(root / "all.jsonl", all_records)
+    return report([lines], root / "site", experiments=root / "experiments").parent
+
+
+def test_two_tables_on_one_data_set_have_figures_and_places_of_their_own(twofold: Path) -> None:
+    page = pages(twofold)["study-paper-table1.html"]
+    assert len(page.ids) == len(set(page.ids))
+    assert {"toy", "toy-kept"} <= set(page.ids)
+    assert "toy, history excluded" in page.text
+    assert "toy, history kept" in page.text
+    images = [one["src"] for one in page.all("img")]
+    assert len(images) == len(set(images))
+    told = {}
+    for image in images:
+        name = Path(image).stem
+        if name.endswith("-bars-1"):
+            told[name] = (twofold / "numbers" / f"{name}.csv").read_text(encoding="utf-8").partition("\n")[0]
+    assert sorted(re.findall(r"history: \w+", " ".join(told.values()))) == ["history: excluded", "history: kept"]
+
+
+def test_the_first_page_leads_to_each_of_two_tables_on_one_data_set(twofold: Path) -> None:
+    links = [one["href"] for one in pages(twofold)["index.html"].all("a")]
+    assert {"study-paper-table1.html#toy", "study-paper-table1.html#toy-kept"} <= set(links)
+
+
+def test_a_study_names_all_its_titles_and_each_missing_data_set_once(twofold: Path) -> None:
+    text = pages(twofold)["study-paper-table1.html"].text
+    assert "A paper (2022). Table 1, kept: <b>methods</b> & more; Table 1: <b>methods</b> & more." in text
+    assert "Not run yet on: more." in text
+
+
+def test_figures_of_one_name_are_refused(tmp_path: Path) -> None:
+    picture = Picture(
+        name="a", title="t", svg="<svg></svg>", alt="", caption="", protocol=Statement(()), columns=("x",), rows=((1,),)
+    )  # fmt: skip
+    found = [Page("index.html", "R", "", "", "", (Section("a", "A", pictures=(picture,)),))]
+    found.append(Page("b.html", "B", "K", "", "", (Section("b", "B", pictures=(picture,)),)))
+    with pytest.raises(ValueError, match=r"of several figures: a$"):
+        write_pages(found, tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
 def test_the_first_page_counts_verdicts(site: Path) -> None:
     text = pages(site)["index.html"].text
     # 11 cells: 4 rows of 2 and 3 points, without the floor; of those 2 impossible, 2 not run, 2 closed.
@@ -164,7 +225,7 @@ def test_the_same_records_give_the_same_bytes(
 
 def test_without_records_the_page_says_so(tmp_path: Path, write_lines: Write) -> None:
     first = report([write_lines(tmp_path / "none.jsonl", [])], tmp_path / "site")
-    page = Page(first.read_text(encoding="utf-8"))
+    page = Read(first.read_text(encoding="utf-8"))
     assert "nothing has been run yet" in page.text
     assert not page.all("table")
     assert not page.all("h2")
@@ -178,6 +239,33 @@ def test_records_outside_any_table_have_their_curves_on_the_page_of_their_data(
     page = pages(site)["data-toy.html"]
     assert "Runs outside the papers' tables" in page.text
     assert any("curves" in one["src"] for one in page.all("img"))
+
+
+def test_runs_on_several_versions_of_a_log_stand_apart(
+    tmp_path: Path, records: list[dict[str, Any]], write_lines: Write
+) -> None:
+    other = copy.deepcopy(records)
+    for record in other:
+        record["data_hash"] = "bead" * 16
+        for side in record["both"].values():
+            for parts in side["slices"].values():
+                for part in parts.values():
+                    part["cases"] = 77.0
+    site = report([write_lines(tmp_path / "all.jsonl", records + other)], tmp_path / "site").parent
+    page = pages(site)["data-toy.html"]
+    headings = re.findall(r"<h2>([^<]*)</h2>", (site / "data-toy.html").read_text(encoding="utf-8"))
+    assert headings[0] == "All runs, leave_one_out, data feedfeed"
+    assert [one for one in headings if one.endswith("data beadbead")] == [
+        one.replace("feedfeed", "beadbead") for one in headings if one.endswith("data feedfeed")
+    ]
+    assert len(page.ids) == len(set(page.ids))
+    for path in (site / "numbers").iterdir():
+        protocol, _, rows = path.read_text(encoding="utf-8").partition("\n")
+        version = re.search(r"data hash: (\w+)", protocol)
+        assert version is not None
+        assert version[1] == ("beadbeadbead" if "bead" in path.name else "feedfeedfeed")
+        if "-history-exclude" in path.name:
+            assert (",77," in rows) == ("bead" in path.name)
 
 
 def test_a_report_replaces_an_older_one_and_nothing_else(

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conseq.report.pages import Answered, answered
+from conseq.report.addresses import slugs
+from conseq.report.pages import Answered, answered, study_pages
 from conseq.report.results import Result, results
 from conseq.report.tables import Group, NumberTable, against_paper, all_runs, beside, unanswered, without_paper
 from conseq.run.config import RunConfig
-from conseq.study.specification import load_table
+from conseq.study.specification import Table, load_table
 
 Make = Callable[..., dict[str, Any]]
 Experiment = Callable[..., RunConfig]
@@ -35,7 +38,7 @@ def compared(experiments: Path, records: list[dict[str, Any]], name: str = "pape
 
 def against(experiments: Path, records: list[dict[str, Any]]) -> NumberTable:
     found = compared(experiments, records)
-    table = against_paper(found.table, found.answers, found.own, records)
+    table = against_paper(found.table, found.answers, found.own, found.floors)
     assert table is not None
     return table
 
@@ -156,6 +159,112 @@ def test_floors_and_sasrec_stand_beside(records: list[dict[str, Any]]) -> None:
     headings = [group.heading for group in table.groups]
     assert headings[:2] == ["popularity (floor)", "own history (floor)"]
     assert len(headings) == 2 + len(results(records))
+
+
+@pytest.fixture
+def apart(tmp_path: Path, experiments: Path) -> Table:
+    """The paper's table, but under a split by user."""
+    root = tmp_path / "experiments"
+    shutil.copytree(experiments, root)
+    base = (root / "next_item" / "toy.toml").read_text(encoding="utf-8")
+    (root / "next_item" / "toy.toml").write_text(f'{base}\n[split]\nname = "by_user"\n', encoding="utf-8")
+    return load_table(root / "paper" / "table1" / "toy.toml")
+
+
+def with_floor(record: dict[str, Any], value: float) -> dict[str, Any]:
+    """Gives a record whose floors have an HR@20 of ``value``."""
+    for side in record["both"].values():
+        for floor in side["floors"].values():
+            floor["HR@20"] = value
+    return record
+
+
+def floors_of(table: NumberTable) -> dict[str, str]:
+    place = table.columns.index("HR@20")
+    return {group.heading: group.rows[0][place].text for group in table.groups if "(floor)" in group.heading}
+
+
+def only(table: Table, name: str) -> RunConfig:
+    (config,) = next(row for row in table.rows if row.name == name).seeded(1)
+    return config
+
+
+def test_beside_a_table_stands_what_was_judged_under_its_split_and_on_its_log(
+    apart: Table, make_record: Make, experiment: Experiment
+) -> None:
+    config = only(apart, "SASRec")
+    other = replace(config, training=replace(config.training, batch_size=9))
+    records = [
+        with_floor(make_record(experiment(0)), 0.1),
+        with_floor(make_record(other, data_hash="bead" * 16), 0.2),
+        with_floor(make_record(config), 0.5),
+    ]
+    (page,) = study_pages(answered([apart], records), results(records), slugs())
+    (table,) = (one for one in page.sections[0].tables if one.title.startswith("Floors and SASRec"))
+    assert dict(table.protocol.parts)["split"] == "by_user, test part"
+    assert dict(table.protocol.parts)["data hash"] == "feedfeedfeed"
+    assert floors_of(table) == {"popularity (floor)": "0.5000", "own history (floor)": "0.5000"}
+
+
+def test_floors_stand_beside_where_sasrec_was_not_run_under_the_split(
+    apart: Table, make_record: Make, experiment: Experiment
+) -> None:
+    row = next(one for one in apart.rows if one.name == "SASRec")
+    assert row.config is not None
+    other = replace(row, config=replace(experiment(method={"name": "cl4srec"}), split=row.config.split))
+    apart = replace(apart, rows=(other, *apart.rows[1:]))
+    records = [with_floor(make_record(experiment(0)), 0.1), with_floor(make_record(only(apart, "SASRec")), 0.3)]
+    (page,) = study_pages(answered([apart], records), results(records), slugs())
+    (table,) = (one for one in page.sections[0].tables if one.title == "Floors on toy; SASRec was not run")
+    assert dict(table.protocol.parts)["split"] == "by_user, test part"
+    assert set(floors_of(table).values()) == {"0.3000"}
+
+
+def test_floors_beside_are_those_of_the_runs_that_the_protocol_tells_of(
+    make_record: Make, experiment: Experiment
+) -> None:
+    other = with_floor(make_record(experiment(0, method={"name": "cl4srec"}), data_hash="bead" * 16), 0.1)
+    table = beside(results([other, with_floor(make_record(experiment(0)), 0.2)]), "exclude", "toy")
+    assert table is not None
+    assert dict(table.protocol.parts)["data hash"] == "feedfeedfeed"
+    assert set(floors_of(table).values()) == {"0.2000"}
+
+
+def test_a_floor_that_answers_a_row_is_of_the_log_of_the_other_rows(
+    experiments: Path, records: list[dict[str, Any]], make_record: Make, experiment: Experiment
+) -> None:
+    later = with_floor(make_record(experiment(0, batch_size=9), data_hash="bead" * 16), 0.9)
+    found = line(against(experiments, [*records, later]), "PopRec", "HR@20")
+    assert found[2] == f"{records[0]['both']['exclude']['floors']['popularity']['HR@20']:.4f}"
+
+
+def test_a_table_of_floors_alone_has_the_protocol_of_the_run_that_they_are_of(
+    experiments: Path, make_record: Make, experiment: Experiment
+) -> None:
+    apart = experiment(0, method={"name": "cl4srec"})
+    older, newer = (
+        with_floor(make_record(apart, data_hash=word * 16), value) for word, value in (("bead", 0.1), ("feed", 0.2))
+    )
+    table = against(experiments, [older, newer])
+    assert line(table, "PopRec", "HR@20")[2] == "0.2000"
+    assert dict(table.protocol.parts)["data hash"] == "feedfeedfeed"
+
+
+def test_floors_of_several_logs_or_splits_are_told_apart(
+    apart: Table, make_record: Make, experiment: Experiment
+) -> None:
+    records = [
+        with_floor(make_record(experiment(0)), 0.1),
+        with_floor(make_record(experiment(1), data_hash="bead" * 16), 0.2),
+        with_floor(make_record(only(apart, "SASRec")), 0.3),
+    ]
+    table = all_runs(results(records), "exclude", "toy")
+    told = {heading: value for heading, value in floors_of(table).items() if heading.startswith("popularity")}
+    assert told == {
+        "popularity (floor), leave_one_out, data feedfeed": "0.1000",
+        "popularity (floor), leave_one_out, data beadbead": "0.2000",
+        "popularity (floor), by_user, data feedfeed": "0.3000",
+    }
 
 
 def test_all_runs_stand_with_the_best_first(make_record: Make, experiment: Experiment) -> None:

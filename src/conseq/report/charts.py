@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
-from conseq.report.style import GREY, draw, legend, legend_height, look, wrapped
+from conseq.report.style import GREY, LINE, draw, labelled, legend, look, told_apart, wrapped
 
 _LETTERS_PER_INCH = 10
+_TICK_LINES = 3
 _LETTERS = 40
 """How many letters of ticks stand beside each other on an axis."""
 _LOG_FROM = 8
@@ -85,7 +86,7 @@ def line_chart(series: Sequence[Series], labels: Labels, *, floor: float | None 
     Returns:
         The drawing.
     """
-    shown = len({one.look for one in series}) + (floor is not None)
+    ticks = told_apart(labels.ticks, 12, lines=_TICK_LINES)
 
     def paint(figure: Figure, axes: Axes) -> None:
         named: set[tuple[int, bool]] = set()
@@ -94,17 +95,24 @@ def line_chart(series: Sequence[Series], labels: Labels, *, floor: float | None 
             named.add((one.look, one.faint))
         if floor is not None:
             axes.axhline(floor, color=GREY, linestyle=(0, (2, 2)), label="floor: popularity")
-        _scale(axes, series, labels)
+        if ticks:
+            axes.set_xticks(range(len(ticks)), ticks)
+        else:
+            _scale(axes, series, labels)
         axes.set_xlabel(labels.x)
         axes.set_ylabel(wrapped(labels.y, 26))
         legend(figure, axes)
 
-    return draw(2.7 + legend_height(shown), paint)
+    return draw(2.6 + LINE * _most_lines(ticks), paint)
+
+
+def _most_lines(ticks: Sequence[str]) -> int:
+    return max((1 + one.count("\n") for one in ticks), default=1)
 
 
 def _line(axes: Axes, one: Series, *, again: bool) -> None:
     style = look(one.look)
-    label = "_nolegend_" if again else one.label
+    label = "_nolegend_" if again else labelled(one.label)
     if one.faint:
         axes.plot(
             one.x, one.y, color=style.colour, marker=style.marker, markerfacecolor="white", linewidth=0.8,
@@ -122,9 +130,6 @@ def _line(axes: Axes, one: Series, *, again: bool) -> None:
 
 
 def _scale(axes: Axes, series: Sequence[Series], labels: Labels) -> None:
-    if labels.ticks:
-        axes.set_xticks(range(len(labels.ticks)), [wrapped(one, 12) for one in labels.ticks])
-        return
     values = [value for one in series for value in one.x]
     if labels.wide and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
         axes.set_xscale("log")
@@ -156,10 +161,10 @@ def bar_chart(
         The drawing.
     """
     places = np.arange(len(labels.ticks))
-    row = max(0.36, 0.2 * len(bars))
+    ticks = told_apart(labels.ticks, 22, lines=_TICK_LINES)
+    row = max(0.36, 0.2 * len(bars), 0.06 + LINE * _most_lines(ticks))
     thick = 0.8 / len(bars)
     known = [value for value in printed if value is not None]
-    entries = (len(bars) if len(bars) > 1 else 1) + bool(known) + len(floors)
 
     def paint(figure: Figure, axes: Axes) -> None:
         for number, one in enumerate(bars):
@@ -171,7 +176,7 @@ def bar_chart(
             )  # fmt: skip
         for number, (name, value) in enumerate(floors):
             axes.axvline(value, color=GREY, linestyle=("--", ":")[number % 2], label=f"floor: {name}", zorder=1)
-        axes.set_yticks(places, [wrapped(one, 22) for one in labels.ticks])
+        axes.set_yticks(places, ticks)
         axes.set_ylim(len(places) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -181,7 +186,7 @@ def bar_chart(
             axes.set_ylabel(wrapped(labels.y, max(12, int(_LETTERS_PER_INCH * row * len(places))), lines=3))
         legend(figure, axes)
 
-    return draw(0.8 + row * len(places) + legend_height(entries), paint)
+    return draw(0.8 + row * len(places), paint)
 
 
 def _bars(axes: Axes, one: Bars, places: np.ndarray, thick: float, number: int) -> None:
@@ -189,7 +194,7 @@ def _bars(axes: Axes, one: Bars, places: np.ndarray, thick: float, number: int) 
     lengths = [0.0 if value is None else value for value in one.values]
     axes.barh(
         places, lengths, height=0.9 * thick, color=style.colour, alpha=0.75, hatch=style.hatch, edgecolor="white",
-        label=one.label, zorder=2,
+        label=labelled(one.label), zorder=2,
     )  # fmt: skip
     for place, value, spread in zip(places, one.values, one.spread, strict=True):
         if value is not None and spread is not None:

@@ -90,11 +90,11 @@ def representatives(found: Sequence[Result]) -> list[Result]:
         found: Results on one data set.
 
     Returns:
-        Some of them; the method itself is preferred to its variants.
+        Some of them; what the code finds is preferred to what is stale, then the method itself to its variants.
     """
 
-    def rank(one: Result) -> tuple[bool, int]:
-        return one.first["variant"] in {"", one.first["instances"]}, len(one.records)
+    def rank(one: Result) -> tuple[bool, bool, int]:
+        return not one.stale, one.first["variant"] in {"", one.first["instances"]}, len(one.records)
 
     chosen: dict[tuple[str, str], Result] = {}
     for one in found:
@@ -152,11 +152,17 @@ def user_groups(found: Sequence[Result], key: str, name: str) -> list[Picture]:
         name: Stem of the names of the figures.
 
     Returns:
-        The figures; none where the analysis is not one by groups.
+        The figures; none where the analysis is not one by groups. Each is of one version of the log: it counts users.
     """
-    kinds = sorted({kind for one in found if (kind := _kind(one.first["analyses"].get(key)))})
-    stem = f"{name}-{key.replace('_', '-')}"
-    return [picture for history, apart in kinds for picture in _user_groups(found, key, history, stem, apart=apart)]
+    logs = sorted({one.first["data_hash"] for one in found})
+    pictures = []
+    for log in logs:
+        own = [one for one in found if one.first["data_hash"] == log]
+        stem = f"{name}-{key.replace('_', '-')}{f'-{log[:8]}' if len(logs) > 1 else ''}"
+        kinds = sorted({kind for one in own if (kind := _kind(one.first["analyses"].get(key)))})
+        for history, apart in kinds:
+            pictures += _user_groups(own, key, history, stem, apart=apart)
+    return pictures
 
 
 def _kind(analysis: object) -> tuple[str, bool] | None:

@@ -53,14 +53,14 @@ def importances(model: Model, name: str, *, users: int = USERS) -> list[Picture]
     """Gives heat-maps of the importances of the items of some users' test histories.
 
     Args:
-        model: The model; without its log there are no histories.
+        model: The model; without its log there are no histories, and of several vectors none is explained.
         name: Stem of the names of the figures.
         users: How many, drawn at random among those with histories of 5 to 12 items.
 
     Returns:
         One figure for each.
     """
-    if model.subject is None:
+    if model.subject is None or model.interests > 1:
         return []
     held_out = model.subject.split.test
     most = min(LONGEST, model.bundle.encoder.max_length) if isinstance(model.bundle.encoder, TokenEncoder) else LONGEST

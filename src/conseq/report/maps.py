@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 from conseq.analyses.vectors import user_vectors
 from conseq.report.models import OTHER, Model
-from conseq.report.style import GREY, Picture, Value, draw, legend, legend_height, look, plain
+from conseq.report.style import GREY, Picture, Value, draw, labelled, legend, look, plain
 from conseq.signals.clusters import k_means, nearest
 
 POINTS = 1500
+FEWEST = 4
+"""Vectors of a map: with fewer, every point has every other for a neighbour, and places say nothing."""
 INTENTS = 7
 PERPLEXITY = 30
 _SEED = 0
@@ -49,38 +51,46 @@ def maps(model: Model, name: str, *, points: int = POINTS) -> list[Picture]:
     """Gives the maps of a model: users by intent, and items by intent and by category, as far as these are known.
 
     Args:
-        model: The model; without its log there are no users.
+        model: The model; without its log there are no users, and users of several vectors have no place.
         name: Stem of the names of the figures.
-        points: Most vectors on a map; drawn at random where there are more.
+        points: Most vectors on a map, drawn at random where there are more.
 
     Returns:
-        The figures.
+        The figures; none of fewer than four vectors.
     """
-    pictures = []
-    if model.subject is not None:
-        held_out = model.subject.split.test
-        chosen = _some(len(held_out.users), points)
-        vectors = user_vectors(model.bundle.encoder, held_out.histories.select(chosen))
-        users = model.subject.log.user_ids.ids
-        ids = [users[row] for row in held_out.users[chosen].tolist()]
-        place = embedded(vectors)
-        pictures.append(_picture(model, name, _Map("users", "intent", place, ids, _intents(vectors))))
+    return [_picture(model, name, one) for one in (*_of_users(model, points), *_of_items(model, points))]
+
+
+def _of_users(model: Model, points: int) -> list[_Map]:
+    if model.subject is None or model.interests > 1:
+        return []
+    held_out = model.subject.split.test
+    chosen = _some(len(held_out.users), points)
+    if len(chosen) < FEWEST:
+        return []
+    vectors = user_vectors(model.bundle.encoder, held_out.histories.select(chosen))
+    users = model.subject.log.user_ids.ids
+    ids = [users[row] for row in held_out.users[chosen].tolist()]
+    return [_Map("users", "intent", embedded(vectors), ids, _intents(vectors))]
+
+
+def _of_items(model: Model, points: int) -> list[_Map]:
     table = model.bundle.encoder.items.candidates.detach().float().cpu()
     chosen = _some(len(table), points)
+    if len(chosen) < FEWEST:
+        return []
     ids = [model.bundle.item_ids.ids[one] for one in chosen.tolist()]
     place = embedded(table[chosen])
-    pictures.append(_picture(model, name, _Map("items", "intent", place, ids, _intents(table[chosen]))))
+    found = [_Map("items", "intent", place, ids, _intents(table[chosen]))]
     categories = model.facts.main_categories(ids, INTENTS)
-    if len(set(categories)) > 1:
-        pictures.append(_picture(model, name, _Map("items", "category", place, ids, categories)))
-    return pictures
+    return [*found, _Map("items", "category", place, ids, categories)] if len(set(categories)) > 1 else found
 
 
 def embedded(vectors: Tensor) -> npt.NDArray[np.float64]:
     """Gives places in the plane such that near vectors are near (t-SNE; van der Maaten and Hinton, 2008).
 
     Args:
-        vectors: float ``[n, D]``, compared by their angle.
+        vectors: float ``[n, D]``, at least four, compared by their angle.
 
     Returns:
         float64 ``[n, 2]``, the same for the same vectors.
@@ -115,25 +125,27 @@ def _intents(vectors: Tensor) -> list[str]:
 
 
 def _picture(model: Model, name: str, one: _Map) -> Picture:
-    of, by, kinds = one.of, one.by, one.kinds
-    sizes = dict(sorted(Counter(kinds).items(), key=lambda pair: (-pair[1], pair[0])))
+    of, by = one.of, one.by
+    sizes = dict(sorted(Counter(one.kinds).items(), key=lambda pair: (-pair[1], pair[0])))
     shown = [kind for kind in sizes if kind != OTHER]
+    rest = _rest(shown)
+    kinds = [kind or rest for kind in one.kinds]
     total = len(model.subject.split.test.users) if of == "users" and model.subject else model.bundle.encoder.n_items
     what = "users (test histories)" if of == "users" else "items of the item table"
     source = (
         f"K-means with K = {len(shown)} of the unit vectors on the map"
         if by == "intent"
-        else f"column “{model.facts.column}” of the items' table, the {len(shown)} largest; grey crosses: any other"
+        else f"column “{model.facts.column}” of the items' table, the {len(shown)} largest; grey crosses: {rest}"
     )
     rows: list[tuple[Value, ...]] = [
         (outside, model.facts.title(outside) if of == "items" else "", kind, round(float(x), 2), round(float(y), 2))
         for outside, kind, (x, y) in zip(one.ids, kinds, one.place, strict=True)
     ]
-    counted = ", ".join(f"{plain(kind, 40)} {count:,}" for kind, count in sizes.items())
+    counted = ", ".join(f"{plain(kind or rest, 40)} {count:,}" for kind, count in sizes.items())
     return Picture(
         name=f"{name}-{of}-by-{by}",
         title=f"{model.name}: map of {of} by {by}",
-        svg=_drawn(one.place, kinds, shown),
+        svg=_drawn(one, shown, rest),
         alt=f"Scatter plot of {len(kinds):,} {of} in the plane, marked by {by}: {counted}.",
         caption=(
             f"t-SNE (openTSNE, perplexity {_perplexity(len(kinds))}, angle between vectors, seed {_SEED}) of "
@@ -150,26 +162,25 @@ def _picture(model: Model, name: str, one: _Map) -> Picture:
     )
 
 
-def _drawn(place: npt.NDArray[np.float64], kinds: Sequence[str], shown: Sequence[str]) -> str:
+def _rest(shown: Sequence[str]) -> str:
+    """Gives what points are called that are in none of the categories that are shown: as none of these is called."""
+    rest = "other"
+    while rest in shown:
+        rest = f"any {rest}"
+    return rest
+
+
+def _drawn(one: _Map, shown: Sequence[str], rest: str) -> str:
     def paint(figure: Figure, axes: Axes) -> None:
-        which = np.array(kinds)
-        others = which == OTHER
+        others = np.array([kind == OTHER for kind in one.kinds])
         if others.any():
-            axes.scatter(
-                place[others, 0], place[others, 1], s=10, marker="x", color=GREY, linewidths=0.5, alpha=0.6, label=OTHER
-            )
+            x, y = one.place[others].T
+            axes.scatter(x, y, s=10, marker="x", color=GREY, linewidths=0.5, alpha=0.6, label=labelled(rest))
         for number, kind in enumerate(shown):
             style = look(number)
-            mine = which == kind
+            x, y = one.place[[other == kind for other in one.kinds]].T
             axes.scatter(
-                place[mine, 0],
-                place[mine, 1],
-                s=12,
-                marker=style.marker,
-                color=style.colour,
-                linewidths=0,
-                alpha=0.75,
-                label=kind,
+                x, y, s=12, marker=style.marker, color=style.colour, linewidths=0, alpha=0.75, label=labelled(kind)
             )
         axes.set_xticks([])
         axes.set_yticks([])
@@ -178,4 +189,4 @@ def _drawn(place: npt.NDArray[np.float64], kinds: Sequence[str], shown: Sequence
         axes.set_aspect("equal", adjustable="datalim")
         legend(figure, axes, columns=2, scale=2.0)
 
-    return draw(3.6 + legend_height(len(shown) + 1, 2), paint)
+    return draw(3.6, paint)

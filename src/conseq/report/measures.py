@@ -37,6 +37,7 @@ def costs(found: Sequence[Result]) -> NumberTable | None:
     records = [record for one in some for record in one.records]
     own = [record["analyses"]["complexity"] for record in records]
     places = listed(f"{one['device']}, {one['threads']} threads" for one in own)
+    trained = listed(one.get("machine") or "not recorded" for one in records)
     ranked = listed(f"{one['speed']['k']} items for batches of {one['speed']['batch_size']} users" for one in own)
     columns = (
         ("parameters served", lambda one: one["encoder_parameters"], "{:,.0f}"),
@@ -51,7 +52,8 @@ def costs(found: Sequence[Result]) -> NumberTable | None:
         statement(records, history="excluded from what is ranked"),
         ("", *(name for name, _, _ in columns)),
         _rows(some, "complexity", [(say, how) for _, say, how in columns]),
-        f"Measured on {places}; ranked: {ranked}. Memory: most that tensors of a batch hold at once. Means over seeds.",
+        f"Epochs: as the runs took them in training, each on its own machine ({trained}). Ranking and memory: measured "
+        f"later, on {places}; ranked: {ranked}. Memory: most that tensors of a batch hold at once. Means over seeds.",
     )
 
 

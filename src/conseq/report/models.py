@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from conseq.analyses.subject import Subject, subject_of
-from conseq.data.readers import read
-from conseq.report.statement import Statement
+from conseq.encoders.comirec import MultiInterest
+from conseq.report.logs import KnownLogs
+from conseq.report.statement import Statement, listed
+from conseq.report.stored import Stored, section
 from conseq.report.style import plain
 from conseq.serving.bundle import Bundle, load_bundle
-from conseq.study.plan import Logs
 
-OTHER = "other"
-"""The category of items that are in none that is shown."""
+OTHER = ""
+"""Stands for the category of items that are in none that is shown; no category is called so."""
 
 _ITEMS = "items.parquet"
 
@@ -43,7 +43,7 @@ class Facts:
         return plain(self.titles.get(item) or f"item {item}", limit)
 
     def main_categories(self, items: list[str], most: int) -> list[str]:
-        """Gives one category for each item, ``other`` where it is in none of those that are shown.
+        """Gives one category for each item, ``OTHER`` where it is in none of those that are shown.
 
         Categories of more than half of the items tell nothing apart and are passed over; of an item's others the one
         with most items is taken.
@@ -75,70 +75,85 @@ class Model:
     """A bundle to be pictured.
 
     Attributes:
-        name: As it is called.
-        dataset: The name of its log.
+        told: What is known without its weights.
         bundle: What it holds.
         subject: The bundle with its log; None where the log is not there.
         facts: What is known of its items.
     """
 
-    name: str
-    dataset: str
+    told: Stored
     bundle: Bundle
     subject: Subject | None
     facts: Facts
 
+    @property
+    def name(self) -> str:
+        """As it is called."""
+        return self.told.name
+
+    @property
+    def interests(self) -> int:
+        """Vectors of a history; only where it is one there is a place of a user, and one vector to be explained."""
+        encoder = self.bundle.encoder
+        return encoder.config.interests if isinstance(encoder, MultiInterest) else 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not pictured, and why."""
+        several = (
+            f"its encoder gives {self.interests} vectors of a history, not one: users have no place on a map, and "
+            "importances, which explain one vector, are left out"
+        )
+        found = (self.told.missing, several if self.subject is not None and self.interests > 1 else "")
+        return tuple(filter(None, found))
+
     def statement(self, *, history: str, part: str) -> Statement:
         """Gives the protocol of what is computed from the model: how histories were treated, and of what part."""
-        told = self.bundle.provenance
-        training, method = _table(told, "training"), _table(told, "method")
-        data, versions = _table(told, "data"), _table(told, "versions")
+        told, record = self.told.provenance, self.told.record or {}
+        training, method = section(told, "training"), section(told, "method")
+        data, versions = section(told, "data"), section(told, "versions")
         sizes = ", ".join(f"{data[name]:,} {name}" for name in ("users", "items", "interactions") if name in data)
-        split = _table(told, "split").get("name", "not recorded")
+        split = section(told, "split").get("name", "not recorded")
+        made_by = self.told.code or (record,)
         return Statement(
             (
-                ("data", f"{self.dataset} ({sizes})" if sizes else self.dataset),
+                ("data", f"{self.told.dataset} ({sizes})" if sizes else self.told.dataset),
                 ("split", f"{split}, {part}"),
                 ("history", history),
                 ("ties", "pessimistic"),
                 ("loss", str(method.get("loss", "the method's own")).replace("_", " ")),
                 ("instances", str(training.get("instances", "not recorded"))),
-                ("encoder", str(_table(told, "encoder").get("name", type(self.bundle.encoder).__name__))),
+                ("encoder", str(section(told, "encoder").get("name", type(self.bundle.encoder).__name__))),
                 ("method", str(method.get("name", "not recorded"))),
+                ("preset", str(record.get("preset") or "not said")),
                 ("seeds", str(training.get("seed", "not recorded"))),
+                ("commit", listed(one.get("commit") or "not recorded" for one in made_by)),
                 ("data hash", str(data.get("hash", "not recorded"))[:12]),
+                ("machine", listed(one.get("machine") or "not recorded" for one in made_by)),
                 ("versions", ", ".join(f"{key} {versions[key]}" for key in sorted(versions)) or "not recorded"),
             )
         )
 
 
-def load_model(path: Path, logs: Logs | None) -> Model:
-    """Gives the model of a run's folder, or of a bundle.
-
-    The log is the one that is called as the folder that holds the run (``runs/beauty/iclrec-…``), or else the one with
-    the hash that the bundle tells of.
+def load_model(told: Stored, logs: KnownLogs | None) -> Model:
+    """Gives a model with its weights and, where it is there, its log.
 
     Args:
-        path: The folder.
+        told: Which one.
         logs: Where the logs are; None: nowhere.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: if the log has items that the model does not know.
+        ValueError: if the log has items that the model does not know, or the bundle is damaged.
     """
-    bundle = load_bundle(path / "bundle" if (path / "config.json").exists() else path)
-    dataset = path.resolve().parent.name
-    log = logs.path(dataset) if logs is not None else None
-    method = _table(bundle.provenance, "method").get("name", type(bundle.encoder).__name__)
-    seed = _table(bundle.provenance, "training").get("seed")
-    name = f"{method} on {dataset}" + ("" if seed is None else f", seed {seed}")
-    if logs is None or log is None:
-        return Model(name, dataset, bundle, None, NOTHING)
-    found = logs.root / dataset / _ITEMS
+    if logs is None or told.log is None:
+        return Model(told, load_bundle(told.bundle), None, NOTHING)
+    found = logs.root / told.log / _ITEMS
     facts = read_facts(found) if found.is_file() else NOTHING
-    return Model(name, dataset, bundle, subject_of(path, read(str(log)), device="cpu"), facts)
+    subject = subject_of(told.folder, logs.log(told.log), device="cpu")
+    return Model(told, subject.bundle, subject, facts)
 
 
 def read_facts(path: Path) -> Facts:
@@ -168,8 +183,3 @@ def read_facts(path: Path) -> Facts:
         {one: tuple(dict.fromkeys(filter(None, names or ()))) for one, names in zip(ids, lists, strict=False)},
         column,
     )
-
-
-def _table(provenance: Mapping[str, Any], section: str) -> dict[str, Any]:
-    found = provenance.get(section)
-    return dict(found) if isinstance(found, Mapping) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from io import StringIO
@@ -13,7 +14,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from conseq.data.folders import atomic_folder
+from conseq.report.addresses import slugged, slugs
 from conseq.report.importances import importances
+from conseq.report.logs import KnownLogs
 from conseq.report.maps import maps
 from conseq.report.models import Model, load_model
 from conseq.report.numbers import NONE, signed_minus
@@ -23,13 +26,12 @@ from conseq.report.pages import (
     answered,
     dataset_pages,
     overview,
-    slugged,
     study_pages,
 )
 from conseq.report.results import results
 from conseq.report.sources import collect, tables_of
+from conseq.report.stored import Stored, stored
 from conseq.report.style import Picture, Value
-from conseq.study.plan import Logs
 
 FORMAT = "conseq-report"
 MANIFEST = "report.json"
@@ -63,14 +65,14 @@ def write(
     sources = collect(inputs, say)
     found = results(sources.records)
     tables = answered(tables_of(experiments), sources.records)
-    slug = _slugs()
+    slug = slugs()
     studies = study_pages(tables, found, slug)
     shown = [one for table in tables if table.has_runs for one in table.own.values()]
     pages = [*studies, *dataset_pages(found, shown, slug)]
     if pictures:
-        logs = None if data is None else Logs(data)
-        models = [(place, load_model(path, logs)) for place, path in enumerate(sources.models, 1)]
-        pages += _model_pages(models, say)
+        logs = None if data is None else KnownLogs(data)
+        known = stored(sources.models, logs, sources.records)
+        pages += _model_pages(known, logs, say)
     counted = overview(tables, pages, sources.records)
     start = (Section("overview", "The papers' cells", (counted,)),) if counted else ()
     first = Page("index.html", "Report", "", "", _INTRO if pages else _EMPTY, start)
@@ -89,7 +91,11 @@ def write_pages(pages: Sequence[Page], out: Path) -> Path:
 
     Raises:
         FileExistsError: if the folder holds something else.
+        ValueError: if two figures have one name: the second would take the first one's files.
     """
+    counts = Counter(one.name for page in pages for section in page.sections for one in section.pictures)
+    if double := sorted(name for name, count in counts.items() if count > 1):
+        raise ValueError(f"names of figures must differ in the whole report; of several figures: {', '.join(double)}")
     template = _environment().get_template("page.html")
     with atomic_folder(out, replaceable=is_report) as folder:
         for name in ("figures", "numbers"):
@@ -116,15 +122,13 @@ def is_report(folder: Path) -> bool:
     return files <= {*told.get("files", ()), MANIFEST}
 
 
-def _model_pages(models: Sequence[tuple[int, Model]], say: Callable[[str], None]) -> list[Page]:
+def _model_pages(known: Sequence[Stored], logs: KnownLogs | None, say: Callable[[str], None]) -> list[Page]:
     """Gives the pages of maps and of importances, as far as there is something to show."""
     sections: dict[str, list[Section]] = {"maps": [], "importances": []}
-    for place, model in models:
-        say(f"drawing {model.name}")
-        name = f"{place}-{slugged(model.name)}"
-        for kind, drawn in (("maps", maps(model, name)), ("importances", importances(model, name))):
-            if drawn:
-                sections[kind].append(Section(name, model.name, pictures=tuple(drawn)))
+    for place, one in enumerate(known, 1):
+        # No name is given to the model here, so that it is let go of before the next one is read.
+        for kind, found in _pictured(load_model(one, logs), f"{place}-{slugged(one.name)}", say).items():
+            sections[kind].append(found)
     told = {
         "maps": ("Maps of users and items", "t-SNE of the vectors of trained models."),
         "importances": (
@@ -142,17 +146,17 @@ def _model_pages(models: Sequence[tuple[int, Model]], say: Callable[[str], None]
     ]
 
 
-def _slugs() -> Callable[[str], str]:
-    """Gives a function that gives names of files, another one each time."""
-    used: set[str] = set()
-
-    def slug(text: str) -> str:
-        base = slugged(text)
-        name = next(one for one in (base, *(f"{base}-{n}" for n in range(2, 10**6))) if one not in used)
-        used.add(name)
-        return name
-
-    return slug
+def _pictured(model: Model, name: str, say: Callable[[str], None]) -> dict[str, Section]:
+    """Gives the sections of a model by page; none where there is nothing to show."""
+    say(f"drawing {model.name}")
+    for note in model.notes:
+        say(f"{model.name}: {note}")
+    drawn = {"maps": maps(model, name), "importances": importances(model, name)}
+    return {
+        kind: Section(name, model.name, pictures=tuple(pictures), notes=model.notes)
+        for kind, pictures in drawn.items()
+        if pictures
+    }
 
 
 def _environment() -> Environment:

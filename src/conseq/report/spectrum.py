@@ -59,7 +59,8 @@ def spread_table(found: Sequence[Result]) -> NumberTable | None:
     if not some:
         return None
     records = [record for one in some for record in one.records]
-    positives = [one for one in _POSITIVES if one in _analysis(some[0].first)["alignment"]]
+    measured = {pair for record in records for pair in _analysis(record)["alignment"]}
+    positives = [one for one in _POSITIVES if one in measured]
     columns = ("of", *(label for _, label in _MEASURES), *(_POSITIVES[one] for one in positives))
     groups = tuple(
         Group(one.label, (about(one, some),), tuple(_spread(one, kind, positives) for kind in _KINDS), one.stale)
@@ -85,8 +86,8 @@ def _spread(result: Result, kind: str, positives: Sequence[str]) -> tuple[Cell, 
     own = [_analysis(record) for record in result.records]
     cells = [Cell(kind), *(Cell(with_spread(estimate([one[kind][key] for one in own]))) for key, _ in _MEASURES)]
     for pair in positives:
-        value = estimate([one["alignment"][pair]["value"] for one in own]) if kind == "users" else None
-        cells.append(Cell(with_spread(value)))
+        found = [one["alignment"].get(pair, {}).get("value") for one in own] if kind == "users" else []
+        cells.append(Cell(with_spread(estimate(found))))
     return tuple(cells)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -22,6 +24,8 @@ Value = str | float | int | None
 
 WIDTH = 4.2
 """Inches. A phone's page is about as wide, so that letters stay legible on it."""
+LINE = 0.15
+"""Inches that a line of small letters takes, at ticks and in a legend."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette without yellow, which is faint on white."""
@@ -64,7 +68,7 @@ class Picture:
     """A figure with all that a reader needs to read it.
 
     Attributes:
-        name: Stem of its files, different from those of other pictures on the page.
+        name: Stem of its files, different from those of all other pictures of the report.
         title: What it shows.
         svg: The drawing.
         alt: What it says, for those who do not see it.
@@ -123,11 +127,21 @@ def draw(height: float, paint: Paint) -> str:
 
 
 def legend(figure: Figure, axes: Axes, *, columns: int = 1, scale: float = 1.0) -> None:
-    """Puts the legend of ``axes`` below them, where it covers nothing; its markers are ``scale`` times as large."""
+    """Puts the legend of ``axes`` below them, where it covers nothing; its markers are ``scale`` times as large.
+
+    The figure grows by what the legend takes.
+
+    Args:
+        figure: The figure.
+        axes: What is labelled there is in the legend.
+        columns: Of the legend.
+        scale: Of its markers.
+    """
     found = list(zip(*axes.get_legend_handles_labels(), strict=True))
     if found:
         found.sort(key=lambda pair: not isinstance(pair[0], BarContainer))  # what the lines are beside
-        shown = [wrapped(label, 50 // columns) for _, label in found]
+        shown = told_apart([label for _, label in found], 50 // columns, lines=2)
+        figure.set_figheight(figure.get_figheight() + legend_height(shown, columns))
         figure.legend(
             [handle for handle, _ in found],
             shown,
@@ -138,9 +152,19 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 1, scale: float = 1.0) 
         )
 
 
-def legend_height(labels: int, columns: int = 1) -> float:
-    """Gives the inches that a legend of so many labels takes."""
-    return 0.2 * -(-labels // columns) + 0.1
+def labelled(name: str) -> str:
+    """Gives a label that matplotlib takes for one, whatever the name begins with: ``_`` would keep it from a legend."""
+    return f" {name}"
+
+
+def legend_height(shown: Sequence[str], columns: int = 1) -> float:
+    """Gives the inches that a legend takes, its labels wrapped: those of its highest column."""
+    # As matplotlib shares them out: the first columns have one more where they cannot have equally many.
+    least, more = divmod(len(shown), columns)
+    ends = [place * least + min(place, more) for place in range(columns + 1)]
+    return 0.15 + max(
+        sum(0.06 + LINE * (1 + label.count("\n")) for label in shown[start:end]) for start, end in pairwise(ends)
+    )
 
 
 def plain(text: str, limit: int = 200) -> str:
@@ -150,5 +174,47 @@ def plain(text: str, limit: int = 200) -> str:
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:
-    """Gives text in at most ``lines`` lines of ``width`` letters."""
-    return "\n".join(textwrap.wrap(plain(text), width, max_lines=lines, placeholder=" …")) or "?"
+    """Gives text in at most ``lines`` lines of ``width`` letters; of what is cut off, as much of a word as fits."""
+    found = textwrap.wrap(plain(text), width)
+    if len(found) > lines:
+        last = found[lines - 1]
+        found = [*found[: lines - 1], f"{last} …" if len(last) + 2 <= width else f"{last[: width - 1].rstrip()}…"]
+    return "\n".join(found) or "?"
+
+
+def told_apart(texts: Sequence[str], width: int, *, lines: int) -> list[str]:
+    """Gives names in lines of ``width`` letters, no two alike where the names differ.
+
+    What does not fit into ``lines`` lines loses its middle: names that begin alike differ at their ends. Where that
+    would make two alike, they keep all that they say, and what still cannot be told apart is numbered.
+
+    Args:
+        texts: The names.
+        width: Letters of a line.
+        lines: At least 2.
+
+    Returns:
+        The names as shown, in their order.
+    """
+    shown = {one: _ends(one, width, lines) for one in texts}
+    count = Counter(shown.values())
+    shown.update({one: wrapped(one, width, len(one) + 1) for one, now in shown.items() if count[now] > 1})
+    count, taken = Counter(shown.values()), set(shown.values())
+    for one, now in shown.items():
+        if count[now] > 1:
+            numbered = (wrapped(f"{place}: {now}", width, len(now) + 9) for place in range(1, 10**6))
+            shown[one] = next(text for text in numbered if text not in taken)
+            taken.add(shown[one])
+    return [shown[one] for one in texts]
+
+
+def _ends(text: str, width: int, lines: int) -> str:
+    """Gives text in at most ``lines`` lines, the last of which holds its end."""
+    whole = plain(text, len(text) + 1)
+    found = textwrap.wrap(whole, width)
+    if len(found) <= lines:
+        return "\n".join(found) or "?"
+    before, end = whole[: 1 - width], whole[1 - width :]
+    if not before.endswith(" "):  # the end of a word says less than the words after it
+        end = end.partition(" ")[2] or end
+    return "\n".join([*found[: lines - 1], f"…{end}"])

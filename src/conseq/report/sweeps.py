@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ def sensitivity(table: Table, answers: Sequence[Answer], own: Sequence[Result], 
         name: Stem of the names of the figures.
 
     Returns:
-        A figure for every setting of which at least two values were run.
+        A figure for every setting of which at least two values were run; several where one cannot hold all curves.
     """
     swept = [one for one in answers if one.row.parameter and one.ours is not None]
     pictures = []
@@ -36,40 +37,87 @@ def sensitivity(table: Table, answers: Sequence[Answer], own: Sequence[Result], 
         metric = main_metric(one.metric for one in cells)
         cells = [one for one in cells if one.metric == metric]
         if len({str(one.row.value) for one in cells}) > 1:
-            pictures.append(_sensitivity(table, cells, own, f"{name}-sweep-{place + 1}"))
+            draw = partial(_sensitivity, table, _axis(cells), own, f"{name}-sweep-{place + 1}")
+            pictures += in_figures(_curves(cells), MOST_SERIES, draw)
     return pictures
 
 
-def _sensitivity(table: Table, cells: Sequence[Answer], own: Sequence[Result], name: str) -> Picture:
-    metric, parameter = cells[0].metric, cells[0].row.parameter
-    setting = parameter.partition(".")[2].replace("_", " ")
-    values = {_shown(one.row.value): _number(one.row.value) for one in cells}
-    numbers = {shown: value for shown, value in values.items() if value is not None}
-    numeric = len(numbers) == len(values)
-    x = numbers if numeric else {shown: float(place) for place, shown in enumerate(values)}
-    series: list[Series] = []
+@dataclass(frozen=True)
+class _Curve:
+    """A curve over a setting.
+
+    Attributes:
+        label: As it is called beside others.
+        points: Its points, of one metric.
+    """
+
+    label: str
+    points: tuple[Answer, ...]
+
+    @property
+    def is_sasrec(self) -> bool:
+        """Whether it is the baseline, over a setting that it has too."""
+        return all(
+            one.row.config is not None
+            and (one.row.config.method_name, one.row.config.encoder_name) == ("next_item", "sasrec")
+            for one in self.points
+        )
+
+
+def _curves(cells: Sequence[Answer]) -> list[_Curve]:
     presets = {one.row.preset for one in cells}
-    curves: dict[str, list[Answer]] = {}
+    found: dict[str, list[Answer]] = {}
     for one in cells:
         label = f"{one.row.curve} ({one.row.preset})" if len(presets) > 1 else one.row.curve
-        curves.setdefault(label, []).append(one)
-    for place, (curve, points) in enumerate(curves.items()):
-        old = " [some stale]" if any(one.stale for one in points) else ""
-        series += _with_printed(curve + old, points, [x[_shown(one.row.value)] for one in points], place)
+        found.setdefault(label, []).append(one)
+    return [_Curve(label, tuple(points)) for label, points in found.items()]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The values of a setting, the same for all figures that share its curves.
+
+    Attributes:
+        places: Where each value stands, as it is shown.
+        numeric: Whether the places are the values themselves.
+    """
+
+    places: Mapping[str, float]
+    numeric: bool
+
+
+def _axis(cells: Sequence[Answer]) -> _Axis:
+    values = {_shown(one.row.value): _number(one.row.value) for one in cells}
+    numbers = {shown: value for shown, value in values.items() if value is not None}
+    if len(numbers) == len(values):
+        return _Axis(numbers, numeric=True)
+    return _Axis({shown: float(place) for place, shown in enumerate(values)}, numeric=False)
+
+
+def _sensitivity(
+    table: Table, axis: _Axis, own: Sequence[Result], stem: str, curves: Sequence[_Curve], part: int
+) -> list[Picture]:
+    first = curves[0].points[0]
+    metric, parameter = first.metric, first.row.parameter
+    setting = parameter.partition(".")[2].replace("_", " ")
+    series: list[Series] = []
+    for place, curve in enumerate(curves):
+        old = " [some stale]" if any(one.stale for one in curve.points) else ""
+        at = [axis.places[_shown(one.row.value)] for one in curve.points]
+        series += _with_printed(curve.label + old, curve.points, at, place)
     records = [record for one in own for record in one.records]
     floor = floor_value(own, "popularity", metric, table.history)
     verb = "excluded" if table.history == "exclude" else "kept"
-    told = (
-        f"{curve}, {_shown(one.row.value)}: {number(one.ours)}" for curve, points in curves.items() for one in points
-    )
+    points = [(curve.label, one) for curve in curves for one in curve.points]
+    told = (f"{label}, {_shown(one.row.value)}: {number(one.ours)}" for label, one in points)
     labels = Labels(
         f"{setting} ({parameter})",
         f"{metric}, test",
-        ticks=() if numeric else tuple(values),
-        places=tuple(sorted(x.values())) if numeric else (),
+        ticks=() if axis.numeric else tuple(axis.places),
+        places=tuple(sorted(axis.places.values())) if axis.numeric else (),
     )
-    return Picture(
-        name=name,
+    picture = Picture(
+        name=f"{stem}-{part}",
         title=f"{metric} by {setting}",
         svg=line_chart(series, labels, floor=floor),
         alt=f"Line chart of {metric} by {setting}. " + "; ".join(told) + ".",
@@ -81,11 +129,10 @@ def _sensitivity(table: Table, cells: Sequence[Answer], own: Sequence[Result], n
         protocol=statement(records, history=table.history),
         columns=("model", setting, f"paper {metric}", f"our mean {metric}", "standard deviation", "runs", "stale"),
         rows=tuple(
-            (curve, _shown(one.row.value), one.paper, one.ours, one.spread, one.n, one.stale)
-            for curve, points in curves.items()
-            for one in points
+            (label, _shown(one.row.value), one.paper, one.ours, one.spread, one.n, one.stale) for label, one in points
         ),
     )
+    return [picture]
 
 
 def _with_printed(curve: str, points: Sequence[Answer], at: Sequence[float], place: int) -> list[Series]:

@@ -9,7 +9,7 @@ from conseq.report.numbers import NONE, difference, duration, number, with_sprea
 from conseq.report.results import Estimate, Result, main_metric
 from conseq.report.statement import Statement, listed, paper_statement, statement
 from conseq.study.answers import Answer, Verdict
-from conseq.study.records import Record
+from conseq.study.records import Record, identity
 from conseq.study.specification import Row, Table
 
 MARKS = {
@@ -88,7 +88,7 @@ def against_paper(
         table: The paper's table.
         answers: Its cells with what we found.
         own: Our results by :func:`row_key`.
-        floors: Records of any run on the data set: the protocol of floors.
+        floors: The records that the cells of floors are of.
 
     Returns:
         The table, rows in the paper's order; None where no row has a number of ours.
@@ -96,7 +96,9 @@ def against_paper(
     run = {row_key(one.row) for one in answers if one.n}
     if not run:
         return None
-    records = [record for result in own.values() for record in result.records] or list(floors[:1])
+    records = [record for result in own.values() for record in result.records]
+    known = {identity(record) for record in records}
+    records += [record for record in floors if identity(record) not in known]
     by_row: dict[str, list[Answer]] = {row_key(row): [] for row in table.rows}
     for answer in answers:
         by_row[row_key(answer.row)].append(answer)
@@ -255,20 +257,21 @@ def beside(found: Sequence[Result], history: str, dataset: str) -> NumberTable |
     """Gives the floors and SASRec on a data set, to stand beside a paper's table.
 
     Args:
-        found: All results on the data set.
+        found: All results on the data set that were judged as the table's.
         history: The protocol.
         dataset: Its name.
 
     Returns:
-        The table; None where there are no runs.
+        The table; None where there are no runs. Its floors are of the runs that its protocol is of.
     """
     if not found:
         return None
     baselines = [one for one in found if one.is_sasrec]
-    records = [record for one in baselines for record in one.records] or list(found[0].records)
-    names = _ranked(found[0].metrics(history))
+    told = baselines or found[:1]
+    records = [record for one in told for record in one.records]
+    names = _ranked(told[0].metrics(history))
     groups = [
-        *floor_groups(found, history, names),
+        *floor_groups(told, history, names),
         *(result_group(one, history, names, baselines) for one in baselines),
     ]
     title = f"Floors and SASRec on {dataset}" if baselines else f"Floors on {dataset}; SASRec was not run"
@@ -314,14 +317,28 @@ def result_group(result: Result, history: str, names: Sequence[str], among: Sequ
 
 
 def floor_groups(found: Sequence[Result], history: str, names: Sequence[str]) -> list[Group]:
-    """Gives the floors of some results' data, each a row of metrics."""
+    """Gives the floors of some results' data, each a row of metrics; those of each log and split by themselves."""
     groups = []
-    for floor in FLOORS:
-        values = {name: floor_value(found, floor, name, history) for name in names}
-        if any(value is not None for value in values.values()):
-            cells = (Cell(number(value, name)) for name, value in values.items())
-            groups.append(Group(f"{floor} (floor)", ("learns nothing",), ((Cell("all seeds alike"), *cells),)))
+    for told, alike in _by_log(found).items():
+        for floor in FLOORS:
+            values = {name: floor_value(alike, floor, name, history) for name in names}
+            if any(value is not None for value in values.values()):
+                cells = (Cell(number(value, name)) for name, value in values.items())
+                heading = f"{floor} (floor){told}"
+                groups.append(Group(heading, ("learns nothing",), ((Cell("all seeds alike"), *cells),)))
     return groups
+
+
+def _by_log(found: Sequence[Result]) -> dict[str, list[Result]]:
+    """Gives results by the log and the split that they are of, as far as these differ."""
+    splits = len({one.first["split"] for one in found}) > 1
+    logs = len({one.first["data_hash"] for one in found}) > 1
+    alike: dict[str, list[Result]] = {}
+    for one in found:
+        split, log = one.first["split"], one.first["data_hash"][:8]
+        told = f"{f', {split}' if splits else ''}{f', data {log}' if logs else ''}"
+        alike.setdefault(told, []).append(one)
+    return alike
 
 
 def floor_value(found: Sequence[Result], floor: str, metric: str, history: str) -> float | None:
