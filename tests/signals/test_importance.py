@@ -203,6 +203,14 @@ def test_signed_gradients_are_summed_before_they_are_compared() -> None:
     assert torch.allclose(signed, slope.sum(1) / slope.sum(1).abs().sum(), atol=1e-6)
 
 
+def test_signed_gradients_of_sasrec_are_refused_for_they_are_nothing() -> None:
+    history, target = Sequences.from_lists([[1, 2, 3, 4]]), torch.tensor([7])
+    with pytest.raises(ValueError, match="signed saliency of SASRec is 0 for every item"):
+        explain(encoder("sasrec"), history, target, Explainer("saliency", signed=True))
+    found = explain(encoder("sasrec"), history, target, Explainer("integrated_gradients", signed=True))
+    assert float(found.abs().sum()) == pytest.approx(1)
+
+
 def test_a_train_set_of_single_items_needs_no_explanation() -> None:
     rows = Sequences.from_lists([[1, 2], [3, 4]])
     importance = Importance(TrainSet(rows, torch.arange(2), N_ITEMS, instances="prefixes", max_length=LENGTH))

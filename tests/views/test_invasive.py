@@ -168,6 +168,17 @@ def test_the_tail_of_an_edit_is_that_of_every_part_of_it() -> None:
 # Which items
 
 
+@pytest.mark.parametrize(
+    ("length", "ratio", "count"), [(5, 0.0, 1), (5, 0.2, 1), (6, 0.4, 2), (10, 0.3, 3), (2, 0.9, 1)]
+)
+def test_a_share_is_rounded_down_to_one_at_least(length: int, ratio: float, count: int) -> None:
+    seqs = Sequences.from_lists([list(range(1, length + 1)), [1]])
+    for seed in range(20):
+        chosen = Choice(ratio, "share")(seqs, torch.Generator().manual_seed(seed))
+        assert int(chosen.sum()) == count
+        assert not bool(chosen[seqs.offsets[:-1]].any())
+
+
 @ratios
 @each_first
 def test_floor_of_the_share_and_one_more_are_chosen(ratio: float, first: bool) -> None:

@@ -154,7 +154,8 @@ class TrainSet:
     def batches(self, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Gives every example once, in batches whose sizes differ by at most one.
 
-        An even cut leaves no remainder of one example, for which a contrastive loss has no negatives.
+        An even cut leaves no remainder of one example, for which a contrastive loss has no negatives, where batches
+        hold three or more.
 
         Args:
             batch_size: The most examples in a batch, at least 1.

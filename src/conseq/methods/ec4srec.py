@@ -141,6 +141,7 @@ class EC4SRec(Method[Encoder]):
         explainer = None
         if c.explanation != "given":
             explainer = Explainer(c.explanation, c.differenced, signed=c.signed, steps=c.integration_steps)
+            explainer.check(self.encoder)
         self.importance = Importance(train, explainer)
         mask_id = self.encoder.items.mask_id
         random: dict[OperatorName, Operator] = {

@@ -75,7 +75,8 @@ class ECLSRConfig:
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
     """gamma, share of a history that is edited; the paper has 0.6 for Yelp."""
     draw: Draw = "count"
-    """Edit a count of items, or each with its own chance (the code's `prob`)."""
+    """Edit the share of the items, at least one; that share and one more (the code's `sample`); or each with its own
+    chance (the code's `prob`)."""
     first: bool = False
     """Whether the first item of a history may be edited, and is then judged; eq. 15 leaves it out."""
     judge_first: bool = False

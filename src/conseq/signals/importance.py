@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from conseq.data.sequences import Sequences, offsets_of, slices
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Encoder, TokenEncoder
+from conseq.encoders.sasrec import SASRec
 from conseq.signals.attribution import attention, integrated_gradients, saliency
 from conseq.signals.occlusion import occlusion, shares_prefixes, states_of
 from conseq.signals.predicted import Differenced, Predicted
@@ -64,6 +65,7 @@ class Explainer:
         Raises:
             ValueError: if the explanation cannot explain the encoder.
         """
+        self.check(encoder)
         found = self._attributions(encoder, questions, predicted or self.predicted(encoder))
         if found.dim() == 2:
             found = (found if self.signed else found.abs()).sum(1)
@@ -73,6 +75,22 @@ class Explainer:
         alike = 1 / questions.lengths.to(found.dtype)
         none = (total == 0)[questions.rows]
         return torch.where(none, alike[questions.rows], found / total[questions.rows].masked_fill(none, 1.0))
+
+    def check(self, encoder: Encoder) -> None:
+        """Refuses an encoder for which the explanation says nothing.
+
+        Args:
+            encoder: Any.
+
+        Raises:
+            ValueError: if signed gradients are asked of SASRec.
+        """
+        if self.signed and self.explanation == "saliency" and isinstance(encoder, SASRec):
+            # Of what enters through a layer normalisation, the gradients sum to 0 over the dimensions.
+            raise ValueError(
+                "signed saliency of SASRec is 0 for every item, but for rounding: its layer normalisation lets nothing "
+                "through that all dimensions share; use signed = false, occlusion or integrated_gradients"
+            )
 
     def shares(self, encoder: Encoder) -> bool:
         """Gives True where all prefixes of a history can be explained together."""

@@ -34,7 +34,7 @@ from conseq.data.sequences import Sequences, slices
 from conseq.data.train_set import Batch, TrainSet
 from conseq.views.augment import floor_share, random_below, random_like
 
-Draw: TypeAlias = Literal["count", "chance"]
+Draw: TypeAlias = Literal["share", "count", "chance"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +70,13 @@ Edit: TypeAlias = Callable[[Batch, torch.Generator], Edited]
 class Choice:
     """Which items of a history are edited.
 
-    Of ``n`` items, ``floor(ratio * n) + 1`` are chosen, or all that may be if those are fewer; every choice is
-    equally likely. The paper gives a ratio and no rounding; this one is its code's, and edits short histories too.
+    A number of items is chosen, or all that may be if those are fewer; every choice is equally likely.
 
     Attributes:
         ratio: γ, in ``[0, 1]``.
-        draw: ``count`` as above; ``chance``: each item on its own with probability γ, and the last that may be
-            where that chose none (the code's second strategy).
+        draw: How many of ``n`` items are chosen. ``share``: ``floor(ratio * n)``, at least one (the paper gives a
+            ratio and no rounding); ``count``: ``floor(ratio * n) + 1`` (its code); ``chance``: each item on its own
+            with probability γ, and the last that may be where that chose none (the code's second strategy).
         first: Whether the first item may be chosen. Nothing before it tells what it should be; eq. 15 leaves it out.
         judge_first: Whether the first item is judged where items are substituted, though it may not be chosen.
     """
@@ -110,7 +110,8 @@ class Choice:
             some[seqs.rows[chosen]] = True
             final = seqs.positions == (stop - 1)[seqs.rows]
             return chosen | (final & allowed & ~some[seqs.rows])
-        count = floor_share(seqs.lengths, self.ratio) + 1
+        share = floor_share(seqs.lengths, self.ratio)
+        count = share + 1 if self.draw == "count" else share.clamp(min=1)
         # Within each sequence the items stand in random order, those that may not be chosen behind the others.
         shuffled = torch.argsort(seqs.rows + (uniform + ~allowed) / 2)
         chosen = torch.zeros_like(allowed)
