@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 
 import conseq
+from conseq import api
 from conseq.data.synthetic import cycle_log
+from conseq.run.config import read_experiment
 
 ENCODER = {"name": "sasrec", "width": 16, "layers": 1, "heads": 1, "max_length": 6, "dropout": 0.1}
 TRAINING = {"epochs": 12, "batch_size": 64, "learning_rate": 0.01, "metric": "HR@5", "patience": None}
@@ -78,6 +80,20 @@ def test_the_split_by_time_is_one_option_away() -> None:
     )
     assert model.split.name == "by_time"
     assert model.evaluate(history="keep").protocol.slicing == "by_time"
+
+
+def test_a_section_of_a_file_that_names_nothing_means_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('[method]\nloss = "gbce"\nnegatives = 8\n[encoder]\nwidth = 32\n[split]\n')
+    written = read_experiment(file)
+    found = api._tables(written, {"method": "next_item", "encoder": {"name": "sasrec", "dropout": 0.1}, "split": None})
+    assert found["method"] == {"loss": "gbce", "negatives": 8, "name": "next_item"}
+    assert found["encoder"] == {"width": 32, "name": "sasrec", "dropout": 0.1}
+    found = api._tables(written, {"method": "next_item", "encoder": "gru4rec", "split": "by_user"})
+    assert (found["encoder"], found["split"]) == ({"name": "gru4rec"}, {"name": "by_user"})
+    named = {"method": {"name": "duorec", "supervised": 0.2}}
+    assert api._tables(named, {"method": "cl4srec"})["method"] == {"name": "cl4srec"}
+    assert api._tables(named, {"method": {"supervised": 0.3}})["method"] == {"name": "duorec", "supervised": 0.3}
 
 
 def test_a_misspelt_setting_is_named() -> None:

@@ -118,6 +118,7 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
         TypeError: if a setting is neither a name, a mapping nor a settings object, or the log is not one.
         BlockingIOError: if another process is at work in the folder of the run.
         FloatingPointError: if training diverges.
+        KeyboardInterrupt: after Ctrl-C; of a run with a folder the state is saved, and the same call goes on.
     """
     if method is None:
         raise TypeError(
@@ -135,6 +136,9 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
     return Model(outcome, log)
 
 
+_DEFAULTS = {"encoder": "sasrec", "split": "leave_one_out"}
+
+
 def _tables(written: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Gives the tables of an experiment file, each changed by what a caller gave, or replaced where names differ."""
     tables = {section: dict(table) for section, table in written.items()}
@@ -142,8 +146,10 @@ def _tables(written: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) 
         if value is None:
             continue
         table = _table(section, value)
-        same = table.get("name") in (None, tables.get(section, {}).get("name"))
-        tables[section] = {**tables.get(section, {}), **table} if same else table
+        own = tables.get(section, {})
+        # A file that names nothing means the default; of a method, which is always given, the one that is given.
+        meant = own.get("name", _DEFAULTS.get(section, table.get("name")))
+        tables[section] = {**own, **table} if table.get("name", meant) == meant else table
     return tables
 
 

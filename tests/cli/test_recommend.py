@@ -41,6 +41,12 @@ def test_one_history_gives_one_json_object(bundle: Path, capsys: pytest.CaptureF
     assert [one["rank"] for one in shown["recommendations"]] == [1, 2, 3]
 
 
+def test_a_user_without_a_history_is_given_as_an_empty_one(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for empty in (("--history", ""), ("--history-json", "[]")):
+        shown = _json(capsys, bundle, *empty, "--on-empty", "popular", "-k", 1)
+        assert [one["rank"] for one in shown["recommendations"]] == [1]
+
+
 def test_ids_with_spaces_are_given_as_json(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = _json(capsys, bundle, "--history-json", '["c d", "é"]', "-k", 2)
     expected = Recommender.load(bundle).recommend(["c d", "é"], k=2).to_dicts()
@@ -87,7 +93,9 @@ def test_one_history_is_printed_best_first(bundle: Path, capsys: pytest.CaptureF
     assert [line.split(maxsplit=2)[2] for line in lines] == expected.ids.tolist()
 
 
-@pytest.mark.parametrize("given", [[], ["--history", ""], ["--history", "a", "--history-json", "[]"]])
+@pytest.mark.parametrize(
+    "given", [[], ["--history", "a", "--history-json", "[]"], ["--history", "", "--history-json", "[]"]]
+)
 def test_exactly_one_way_of_giving_histories_is_needed(bundle: Path, given: list[str]) -> None:
     with pytest.raises(ValueError, match="give one of --history, --history-json and --histories"):
         recommend.run([str(bundle), *given])

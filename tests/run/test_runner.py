@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from conseq.config import parse
+from conseq.config import parse, settings
 from conseq.data.log import InteractionLog
 from conseq.data.splits import Split, leave_one_out
 from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.sasrec import SASRecConfig
 from conseq.evaluation.inequalities import violations
 from conseq.evaluation.result import Evaluation
 from conseq.run import runner
@@ -180,6 +181,72 @@ def test_a_model_judged_under_another_cut_than_its_own_is_told_of_on_standard_er
         "note: the model was trained under the cut leave_one_out and is judged under by_time: training"
     )
     assert said.count("\n") == 1
+
+
+def test_a_model_judged_on_another_log_by_users_is_told_of_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = {**SMALL, "split": {"name": "by_user"}, "training": {**SMALL["training"], "epochs": 1}}
+    runner.run(from_record(tables, source="test"), log(), folder=tmp_path)
+    judge_bundle(tmp_path, log(), history="keep")
+    assert capsys.readouterr().err == ""
+    judge_bundle(tmp_path, log(n_users=59), history="keep")
+    assert "was trained on another log, of which the cut by_user held out other users" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("training", "refused"),
+    [
+        ({"patience": 3}, True),
+        ({"patience": 3, "not_before": 6}, True),
+        ({"patience": 3, "not_before": 7}, False),
+        ({"patience": 7}, False),
+        ({"patience": 3, "every": 3}, False),
+        ({"patience": None}, False),
+    ],
+)
+def test_a_run_may_not_end_before_its_first_stage_has(training: dict[str, Any], refused: bool) -> None:
+    values = {
+        **SMALL,
+        "method": {"name": "s3rec", "pretrain": 6},
+        "training": {**SMALL["training"], "epochs": 8, **training},
+    }
+    one = from_record(values, source="test")
+    method = runner.build(one, leave_one_out(log()), torch.device("cpu"))
+    if not refused:
+        runner._check_stages(method, one.training)
+        return
+    with pytest.raises(ValueError, match=r"the first 6 epochs of S3Rec .* set not_before to at least 7 \(9 gives"):
+        runner._check_stages(method, one.training)
+
+
+def test_a_run_that_ends_with_its_first_stage_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {**SMALL, "method": {"name": "s3rec", "pretrain": 6}, "training": {**SMALL["training"], "epochs": 6}}
+    one = from_record(values, source="test")
+    runner._check_stages(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
+    assert "note: all 6 epochs belong to the first stage of S3Rec" in capsys.readouterr().err
+
+
+def test_an_encoder_that_no_bundle_can_name_is_refused_before_the_training(tmp_path: Path) -> None:
+    @settings
+    class Own(SASRecConfig):
+        pass
+
+    one = replace(config(), encoder=Own(width=8, layers=1, heads=1, max_length=6))
+    with pytest.raises(ValueError, match="cannot import it from"):
+        runner.run(one, log(), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_killed_process_left_of_a_save_is_removed_and_the_name_of_the_log_s_file_does_not_matter(
+    tmp_path: Path,
+) -> None:
+    runner.run(config(epochs=1), log(), folder=tmp_path / "run")
+    (tmp_path / "run/.checkpoint.pt.0123.partial").write_text("half")
+    renamed = replace(log(), manifest={"source": "under another name"})
+    runner.run(config(epochs=1), renamed, folder=tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.partial"))
+    assert not list((tmp_path / "run").glob(".*.partial"))
 
 
 def test_a_misspelt_choice_in_judging_is_not_taken_for_another(tmp_path: Path) -> None:

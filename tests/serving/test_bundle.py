@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from conseq.encoders.encoder import Encoder
 from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.nn.items import ItemTable
+from conseq.serving import bundle
 from conseq.serving.bundle import encoder_name, load_bundle, read_manifest, save_bundle
 from conseq.serving.recommender import Recommender
 
@@ -118,6 +120,51 @@ def test_a_link_to_a_bundle_stays_a_link(tmp_path: Path) -> None:
     _save(tmp_path / "current", seed=2)
     assert (tmp_path / "current").is_symlink()
     assert load_bundle(tmp_path / "v1").provenance["seed"] == 2
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_one_save_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(seed: int, ids: list[str]) -> None:
+        save_bundle(_encoder(seed), SASREC, Vocabulary(ids, start=1), tmp_path / "b", {"seed": seed})
+
+    save(0, IDS)
+    real = bundle._read_items
+
+    def replaced_between(path: Path, n_items: int) -> Any:
+        found = real(path, n_items)
+        monkeypatch.setattr(bundle, "_read_items", real)
+        save(1, IDS[::-1])
+        return found
+
+    monkeypatch.setattr(bundle, "_read_items", replaced_between)
+    loaded = load_bundle(tmp_path / "b")
+    assert loaded.item_ids.ids == IDS[::-1]
+    assert all(map(torch.equal, _weights(loaded.encoder), _weights(_encoder(1))))
+
+
+def test_a_bundle_that_is_replaced_all_the_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path / "b")
+    real = bundle._read_items
+
+    def replaced(path: Path, n_items: int) -> Any:
+        found = real(path, n_items)
+        _save(tmp_path / "b")
+        return found
+
+    monkeypatch.setattr(bundle, "_read_items", replaced)
+    with pytest.raises(BlockingIOError, match="was replaced 20 times while it was read"):
+        load_bundle(tmp_path / "b")
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_bundle_with_a_damaged_manifest_may_be_saved_again(tmp_path: Path, content: str | None) -> None:
+    _save(tmp_path / "b", seed=1)
+    (tmp_path / "b/manifest.json").unlink()
+    if content is not None:
+        (tmp_path / "b/manifest.json").write_text(content)
+    _save(tmp_path / "b", seed=2)
+    assert load_bundle(tmp_path / "b").provenance["seed"] == 2
 
 
 @contextmanager

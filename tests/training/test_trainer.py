@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,20 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"checkpoint\.pt: not a whole checkpoint"):
         Trainer(method(), settings(), by_loss, folder=tmp_path).resume()
+
+
+def test_a_bit_that_changed_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save({"weights": torch.arange(5000.0), "epoch": 3}, path)
+    whole, unnoticed = path.read_bytes(), 0
+    for place in range(100, len(whole) - 100, len(whole) // 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with suppress(ValueError):
+            found = checkpoint.load(path)  # between the entries stand paddings, which nothing reads
+            assert torch.equal(found["weights"], torch.arange(5000.0))
+            assert found["epoch"] == 3
+            unnoticed += 1
+    assert unnoticed < 10
 
 
 def test_a_failed_save_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from conseq.data.log import InteractionLog
 from conseq.data.splits import Split
 from conseq.encoders.encoder import Encoder
 from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
-from conseq.run.judging import cut_of, forget_other_users, renumber
+from conseq.run.judging import cut_of, forget_other_users, renumber, tell_of_other_log
 from conseq.run.runner import resolve_device
 from conseq.serving.bundle import Bundle, load_bundle
 
@@ -93,4 +93,6 @@ def subject_of(
     bundle = load_bundle(path / "bundle" if is_run else path, where)
     forget_other_users(bundle, log)
     own = renumber(log, bundle.item_ids, unknown=unknown)
-    return Subject(path, path if is_run else None, bundle, own, cut_of(bundle, slicing).cut(own), where)
+    cut = cut_of(bundle, slicing)
+    tell_of_other_log(bundle, cut, log)
+    return Subject(path, path if is_run else None, bundle, own, cut.cut(own), where)

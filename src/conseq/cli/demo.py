@@ -47,18 +47,18 @@ def _demo(folder: Path, options: Options) -> int:
     history = " ".join(log.item_ids.decode(rows[-6:]))
     data, run_folder = folder / "prepared", folder / "run"
     commands = [
-        f"prepare {events} {data} --k-core 5",
-        f"train next_item {data} --run {run_folder} {TRAINING}",
-        f"evaluate {run_folder} {data} --history exclude",
-        f"recommend {run_folder / 'bundle'} --history {shlex.quote(history)} -k 5",
+        ["prepare", str(events), str(data), "--k-core", "5"],
+        ["train", "next_item", str(data), "--run", str(run_folder), *TRAINING.split()],
+        ["evaluate", str(run_folder), str(data), "--history", "exclude"],
+        ["recommend", str(run_folder / "bundle"), "--history", history, "-k", "5"],
     ]
     return max(_show(command) for command in commands)
 
 
-def _show(command: str) -> int:
+def _show(command: list[str]) -> int:
     from conseq.cli.main import main
 
-    print(f"\n$ conseq {command}", flush=True)
-    status = main(shlex.split(command))
+    print(f"\n$ conseq {shlex.join(command)}", flush=True)
+    status = main(command)
     sys.stdout.flush()
     return status

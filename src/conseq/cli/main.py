@@ -51,7 +51,9 @@ def _run(name: str, argv: list[str]) -> int:
     command = importlib.import_module(f"conseq.cli.{name.replace('-', '_')}")
     try:
         return int(command.run(argv))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        if str(stopped):  # a training that saved its state
+            print(f"conseq {name}: {stopped}; its state is saved, and the same command goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); Python would complain once more while it shuts down.

@@ -18,9 +18,9 @@ class Options:
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """The bundle's folder."""
-    history: str = ""
+    history: str | None = None
     """Item ids separated by spaces, oldest first."""
-    history_json: str = ""
+    history_json: str | None = None
     """The same as a JSON array, for ids with spaces."""
     histories: Path | None = None
     """A file with one history per line: ids separated by spaces, or (.jsonl) a JSON array."""
@@ -47,15 +47,15 @@ def run(argv: list[str]) -> int:
     from conseq.serving.recommender import Recommender
 
     given = (options.history, options.history_json, options.histories)
-    if sum(map(bool, given)) != 1:
+    if sum(one is not None for one in given) != 1:
         raise ValueError("give one of --history, --history-json and --histories")
     histories: Any
     if options.histories is not None:
         histories = read_histories(options.histories)
-    elif options.history_json:
+    elif options.history_json is not None:
         histories = [history_from_json(options.history_json, source="--history-json")]
     else:
-        histories = [words(options.history)]
+        histories = [words(options.history or "")]
     found = Recommender.load(options.bundle).recommend(
         histories,
         options.k,

@@ -149,6 +149,11 @@ class ECLSR(Method[TokenEncoder]):
         self.epoch.fill_(epoch)
 
     @property
+    def first_epochs(self) -> int:
+        """The epochs that train the generator alone."""
+        return self.config.pretrain
+
+    @property
     def frozen(self) -> bool:
         """Whether the generator is trained no more."""
         return 0 < self.config.freeze_after < int(self.epoch)

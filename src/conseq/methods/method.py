@@ -46,6 +46,11 @@ class Method(nn.Module, Generic[E]):
         self.encoder = backbone(ItemTable(train.n_items, backbone.width))
         _check_encoder(self.encoder, type(self))
 
+    @property
+    def first_epochs(self) -> int:
+        """Epochs of a first stage that trains something else than the next item; 0 where there is none."""
+        return 0
+
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the terms of the loss of a batch.
 

@@ -113,6 +113,11 @@ class S3Rec(Method[TokenEncoder]):
         self.masked_map = _map(width) if described and config.masked else None
 
     @property
+    def first_epochs(self) -> int:
+        """The epochs that pretrain."""
+        return self.config.pretrain
+
+    @property
     def pretraining(self) -> bool:
         """Whether this epoch pretrains."""
         return int(self.epoch) <= self.config.pretrain

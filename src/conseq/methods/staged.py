@@ -33,6 +33,11 @@ class Staged(Method[E]):
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
     @property
+    def first_epochs(self) -> int:
+        """The epochs of the first stage."""
+        return self.first
+
+    @property
     def in_first_stage(self) -> bool:
         """Whether this epoch belongs to the first stage."""
         return int(self.epoch) <= self.first

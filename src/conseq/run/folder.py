@@ -41,6 +41,9 @@ def claimed(folder: Path, config: RunConfig, data: Mapping[str, Any]) -> Iterato
     if not (folder / CONFIG).exists() and folder.exists() and not all(map(_is_ours, folder.iterdir())):
         raise ValueError(f"{folder} is not empty and holds no run; choose another folder")
     with locked(folder):
+        for left in folder.glob(".*.partial"):  # of a process that was killed while it saved
+            if left.is_file():
+                left.unlink(missing_ok=True)
         files = _files(config)
         told = {**config.record(), "data": {**data, **({"files": files} if files else {})}}
         _write_or_compare(folder, told, code_hash(config))
@@ -109,7 +112,8 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str) -> None:
         return
     found = read_config(folder)
     earlier = {name: found.pop(name, None) for name in ("versions", "code")}
-    changed = sorted(_differences(found, json.loads(json.dumps(record))))
+    # The hash tells which log it is, whatever its file is called.
+    changed = sorted(_differences(_but_source(found), _but_source(json.loads(json.dumps(record)))))
     if changed:
         raise ValueError(
             f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"
@@ -144,6 +148,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged (expected the settings of a run, found {type(found).__name__}); {_HOW}")
     return found
+
+
+def _but_source(record: dict[str, Any]) -> dict[str, Any]:
+    data = record.get("data")
+    return {**record, "data": {key: one for key, one in data.items() if key != "source"}} if data else record
 
 
 def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:

@@ -16,12 +16,16 @@ from conseq.encoders.matrix_factorization import MatrixFactorization
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import one_of
 from conseq.run.runner import History, data_record, judge, resolve_device
-from conseq.run.splitting import SPLITS, Splitting
+from conseq.run.splitting import SPLITS, ByTime, ByUser, Splitting
 from conseq.serving.bundle import Bundle, load_bundle
 
 OTHER_CUT_NOTE = (
     "note: the model was trained under the cut {trained} and is judged under {judged}: training may have seen what is "
     "held out here, so the numbers may be too good; without a slicing the model's own cut is used"
+)
+OTHER_LOG_NOTE = (
+    "note: the model was trained on another log, of which the cut {cut} held out other users or moments: training may "
+    "have seen what is held out here, so the numbers may be too good"
 )
 OTHER_USERS_NOTE = (
     "note: the model has a vector for each user of the log it was trained on, and this log is another one: every user "
@@ -60,7 +64,9 @@ def judge_bundle(
     folder = path / "bundle" if (path / "config.json").exists() else path
     bundle = load_bundle(folder, resolve_device(device))
     forget_other_users(bundle, log)
-    split = cut_of(bundle, slicing).cut(renumber(log, bundle.item_ids, unknown=unknown))
+    cut = cut_of(bundle, slicing)
+    tell_of_other_log(bundle, cut, log)
+    split = cut.cut(renumber(log, bundle.item_ids, unknown=unknown))
     return replace(judge(bundle.encoder, split, history=history, part=part), model=type(bundle.encoder).__name__)
 
 
@@ -80,6 +86,21 @@ def forget_other_users(bundle: Bundle, log: InteractionLog) -> None:
         return
     print(OTHER_USERS_NOTE, file=sys.stderr)
     bundle.encoder.forget_users()
+
+
+def tell_of_other_log(bundle: Bundle, cut: Splitting, log: InteractionLog) -> None:
+    """Says on standard error where who or what is held out depends on the log, and this one is not the model's.
+
+    Args:
+        bundle: The model, and the record of what it was trained on.
+        cut: How the log is cut.
+        log: The log.
+    """
+    trained_on = bundle.provenance.get("data")
+    if not isinstance(trained_on, dict) or trained_on.get("hash") == data_record(log)["hash"]:
+        return
+    if isinstance(cut, ByUser) or (isinstance(cut, ByTime) and cut.validation_from is None):
+        print(OTHER_LOG_NOTE.format(cut=cut.name), file=sys.stderr)
 
 
 def cut_of(bundle: Bundle, slicing: str | None) -> Splitting:

@@ -16,6 +16,7 @@ import glob
 import hashlib
 import importlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -37,6 +38,10 @@ from conseq.nn.items import ItemTable
 
 FORMAT = "conseq-bundle"
 VERSION = 1
+
+_TRIES = 20
+_A_SWAP = 0.05
+"""Seconds, far more than a save has no folder in place."""
 WEIGHTS, ITEMS, MANIFEST = "weights.safetensors", "items.json", "manifest.json"
 
 
@@ -121,7 +126,7 @@ def save_bundle(
         )
     name = encoder_name(encoder_settings)
     plain = _plain({"conseq": version("conseq"), **provenance})
-    with atomic_folder(folder, replaceable=is_bundle) as new:
+    with atomic_folder(folder, replaceable=_is_replaceable) as new:
         (new / ITEMS).write_text(_items_json(item_ids, counts), encoding="utf-8")
         try:
             _write_weights(encoder, new / WEIGHTS)
@@ -141,6 +146,8 @@ def save_bundle(
 def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
     """Gives what a bundle holds, after checking its files against their checksums.
 
+    A bundle that another process replaces meanwhile is read again: ids and weights are of one save.
+
     Args:
         folder: The bundle.
         device: Where the encoder is to compute.
@@ -152,8 +159,33 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
         FileNotFoundError: if there is no bundle, or one of its files is missing.
         ValueError: if a file is damaged, of another format or a newer version, or the encoder is unknown; the
             message names the file.
+        BlockingIOError: if it is replaced again and again.
     """
     folder = Path(folder)
+    for _ in range(_TRIES):
+        before = _stamp(folder)
+        try:
+            found = _load(folder, device)
+        except (OSError, ValueError):
+            time.sleep(_A_SWAP)  # a save moves the older folder away before it puts the new one there
+            if _stamp(folder) == before:
+                raise
+            continue
+        if _stamp(folder) == before:
+            return found
+    raise BlockingIOError(f"{folder}: the bundle was replaced {_TRIES} times while it was read; try again later")
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Gives what differs between two saves of a bundle; None where there is none."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _load(folder: Path, device: torch.device | str) -> Bundle:
     manifest = read_manifest(folder)
     for name in (WEIGHTS, ITEMS):
         _check(folder / name, manifest)
@@ -266,6 +298,17 @@ def is_bundle(folder: Path) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return {path.name for path in folder.iterdir()} <= {WEIGHTS, ITEMS, MANIFEST}
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder holds a bundle, whole or with a damaged manifest, and nothing else."""
+    found = {path.name for path in folder.iterdir()}
+    try:
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {WEIGHTS, ITEMS} <= found <= {WEIGHTS, ITEMS, MANIFEST}
+    ours = isinstance(told, dict) and told.get("format") == FORMAT
+    return ours and found <= {WEIGHTS, ITEMS, MANIFEST}
 
 
 def _elsewhere(folder: Path) -> str:

@@ -163,8 +163,8 @@ class Ranker:
     def _refuse_empty(self, empty: Tensor, first: int) -> None:
         if empty.numel() and self.query.on_empty == "error":
             raise ValueError(
-                f"history {first + int(empty[0])} has no known item; leave it out, or say what to do with such a "
-                "history: on_empty='popular' or 'blank' (--on-empty in a shell)"
+                f"history {first + int(empty[0])} has no known item (they are counted from 0); leave it out, or say "
+                "what to do with such a history: on_empty='popular' or 'blank' (--on-empty in a shell)"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -259,6 +260,8 @@ class Recommender:
             TypeError: if an id is neither a string nor an integer, ``k`` is no integer, or the model has no vectors.
             ValueError: if ``k`` is less than 1, or beyond the catalogue and a million.
         """
+        if isinstance(items, (Mapping, AbstractSet)):
+            raise TypeError(f"items: expected an item id or a list of them, found {type(items).__name__}")
         one = isinstance(items, (str, int, np.integer))
         wanted = [as_id(item) for item in ([items] if one else items)]
         numbers = torch.from_numpy(self.item_ids.encode(wanted))

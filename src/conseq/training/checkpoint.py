@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,12 @@ import torch
 from conseq.data.files import atomic_path
 
 VERSION = 1
+
+# What reading a damaged file may end in.
+_UNREADABLE = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, OSError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError),
+)
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -45,10 +53,11 @@ def load(path: Path) -> dict[str, Any]:
         FileNotFoundError: if there is no file.
     """
     try:
+        _check_sums(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path}: not a whole checkpoint ({type(error).__name__}: {str(error).splitlines()[0]}); "
             "remove the file to start the run anew"
@@ -57,3 +66,11 @@ def load(path: Path) -> dict[str, Any]:
         found = state.get("version") if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path}: a checkpoint of version {VERSION} is expected, found {found}")
     return dict(state)
+
+
+def _check_sums(path: Path) -> None:
+    """Compares the checksums of the zip file, which torch writes and does not compare itself."""
+    with zipfile.ZipFile(path) as file:
+        damaged = file.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from conseq.data.files import atomic_write
+from conseq.data.files import atomic_write, naming
 from conseq.training.trainer import Watcher
 
 
@@ -54,7 +54,7 @@ class MetricsFile:
 
     def epoch_done(self, record: dict[str, Any]) -> None:
         """Appends the record."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())  # before the checkpoint of the epoch: a power cut leaves no epoch without its line

@@ -24,7 +24,7 @@ from conseq.training.early_stop import EarlyStop
 Validate = Callable[[Encoder], dict[str, float]]
 
 
-class Stopped(Exception):  # noqa: N818  (an interruption that was asked for, not an error)
+class Stopped(KeyboardInterrupt):  # no error: loops that go on after any error must not go on after Ctrl-C
     """Training was interrupted and its state is saved.
 
     Args:
