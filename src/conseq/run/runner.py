@@ -128,6 +128,10 @@ def run(
 def _check_stages(method: Method[Any], training: TrainingConfig) -> None:
     """Refuses settings with which training may end before a method's first stage has.
 
+    Args:
+        method: The method.
+        training: How it is trained.
+
     Raises:
         ValueError: if patience may run out in it.
     """
