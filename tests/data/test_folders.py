@@ -46,8 +46,9 @@ def test_the_older_folder_survives_a_failure(tmp_path: Path) -> None:
     assert _alone(folder)
 
 
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_the_older_folder_survives_a_failure_to_put_the_new_one_in_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     folder = tmp_path / "a"
     _write(folder, "old")
@@ -55,11 +56,11 @@ def test_the_older_folder_survives_a_failure_to_put_the_new_one_in_its_place(
 
     def fails_for_the_new_one(self: Path, target: Path) -> Path:
         if self.name.endswith(".partial"):
-            raise OSError("cannot rename")
+            raise error("cannot rename")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
-    with pytest.raises(OSError, match="cannot rename"):
+    with pytest.raises(error, match="cannot rename"):
         _write(folder, "new")
     assert (folder / "file").read_text() == "old"
     assert _alone(folder)

@@ -56,11 +56,11 @@ def _swap(temporary: Path, folder: Path, aside: Path) -> None:
         folder.rename(aside)
     try:
         temporary.rename(folder)
-    except OSError as error:
-        if folder.exists():
+    except BaseException as error:  # Ctrl-C, too, leaves the older one in its place
+        if isinstance(error, OSError) and folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
             raise FileExistsError(f"another process has just written {folder}; its folder stays") from error
-        if aside.exists():
+        if aside.exists() and not folder.exists():
             aside.rename(folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)

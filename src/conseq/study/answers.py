@@ -11,7 +11,6 @@ from typing import Any, Literal
 from conseq.run.config import RunConfig
 from conseq.study import analysed
 from conseq.study.asked import outdated
-from conseq.study.plan import find
 from conseq.study.records import Record, but_seed, metrics_shown, stale
 from conseq.study.specification import SPREAD, Row, Table, load_table
 
@@ -93,10 +92,9 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = SEEDS) -> list[t
         return []
     of_method = [one for one in records if one["method"] == row.config.method_name]
     if of_method:  # most rows are not run yet, and hashing their experiments takes time
-        pairs = _recorded(row, of_method, seeds, None)
+        pairs = _recorded(row, of_method, seeds)
         if pairs:
-            # Each seed's newest record may be of another version of the log than the newest of all.
-            return _recorded(row, of_method, seeds, _newest_log([one for _, one in pairs], of_method))
+            return pairs
     return [(row.config, record) for record in _earlier(row, records)]
 
 
@@ -113,15 +111,12 @@ def splits_of(table: Table) -> list[dict[str, Any]]:
     return found
 
 
-def _recorded(row: Row, records: Sequence[Record], seeds: int, data_hash: str | None) -> list[tuple[RunConfig, Record]]:
-    found = ((config, find(records, config, row.dataset, data_hash)) for config in row.seeded(seeds))
-    return [(config, record) for config, record in found if record is not None]
-
-
-def _newest_log(own: Sequence[Record], records: Sequence[Record]) -> str:
-    """Gives the hash of the log of the newest of some records: of those of one file, the last."""
-    place = {id(one): number for number, one in enumerate(records)}
-    return str(max(own, key=lambda one: place[id(one)])["data_hash"])
+def _recorded(row: Row, records: Sequence[Record], seeds: int) -> list[tuple[RunConfig, Record]]:
+    """Gives what is recorded of a row on the log of the newest of its records: of those of one file, the last."""
+    own = {config.digest: config for config in row.seeded(seeds)}
+    alike = [one for one in records if one["dataset"] == row.dataset and one["config_hash"] in own]
+    latest = {one["config_hash"]: one for one in alike if one["data_hash"] == alike[-1]["data_hash"]}
+    return [(config, latest[digest]) for digest, config in own.items() if digest in latest]
 
 
 def _earlier(row: Row, records: Sequence[Record]) -> list[Record]:
