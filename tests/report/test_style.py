@@ -103,7 +103,7 @@ def test_higher_names_have_higher_rows() -> None:
 
 def test_a_legend_of_many_long_names_leaves_the_axes_their_height() -> None:
     short, long = axes_height(lines(["a"])), axes_height(lines([f"{LONG} {number}" for number in range(7)]))
-    assert long == pytest.approx(short, abs=0.15)
+    assert long == pytest.approx(short, abs=0.06)
     assert long > 1.5
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -25,7 +24,11 @@ Value = str | float | int | None
 WIDTH = 4.2
 """Inches. A phone's page is about as wide, so that letters stay legible on it."""
 LINE = 0.15
-"""Inches that a line of small letters takes, at ticks and in a legend."""
+"""Inches that a line of small letters takes at ticks."""
+_LEGEND_GAP = 0.08
+"""Inches between a legend and what is above and below it."""
+_DPI = 720
+"""What text is measured at: at a few dots per inch each line would be rounded to whole ones, which SVG does not."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette without yellow, which is faint on white."""
@@ -117,7 +120,7 @@ def draw(height: float, paint: Paint) -> str:
     with mpl.rc_context(cast("Any", dict(_RC))), warnings.catch_warnings():
         # The browser has glyphs that the font which measures the text lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), dpi=_DPI, layout="constrained")
         paint(figure, figure.subplots())
         out = StringIO()
         figure.savefig(out, format="svg", metadata=dict.fromkeys(_NO_METADATA))
@@ -140,31 +143,22 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 1, scale: float = 1.0) 
     found = list(zip(*axes.get_legend_handles_labels(), strict=True))
     if found:
         found.sort(key=lambda pair: not isinstance(pair[0], BarContainer))  # what the lines are beside
-        shown = told_apart([label for _, label in found], 50 // columns, lines=2)
-        figure.set_figheight(figure.get_figheight() + legend_height(shown, columns))
-        figure.legend(
+        below = figure.legend(
             [handle for handle, _ in found],
-            shown,
+            told_apart([label for _, label in found], 50 // columns, lines=2),
             loc="outside lower center",
             ncols=columns,
             markerscale=scale,
             handlelength=3,
         )
+        # Measured, not reckoned from the lines: how high a line is differs between versions of matplotlib.
+        inches = below.get_window_extent().height / figure.dpi
+        figure.set_figheight(figure.get_figheight() + inches + _LEGEND_GAP)
 
 
 def labelled(name: str) -> str:
     """Gives a label that matplotlib takes for one, whatever the name begins with: ``_`` would keep it from a legend."""
     return f" {name}"
-
-
-def legend_height(shown: Sequence[str], columns: int = 1) -> float:
-    """Gives the inches that a legend takes, its labels wrapped: those of its highest column."""
-    # As matplotlib shares them out: the first columns have one more where they cannot have equally many.
-    least, more = divmod(len(shown), columns)
-    ends = [place * least + min(place, more) for place in range(columns + 1)]
-    return 0.15 + max(
-        sum(0.06 + LINE * (1 + label.count("\n")) for label in shown[start:end]) for start, end in pairwise(ends)
-    )
 
 
 def plain(text: str, limit: int = 200) -> str:
