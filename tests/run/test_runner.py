@@ -194,39 +194,6 @@ def test_a_model_judged_on_another_log_by_users_is_told_of_on_standard_error(
     assert "was trained on another log, of which the cut by_user held out other users" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("training", "refused"),
-    [
-        ({"patience": 3}, True),
-        ({"patience": 3, "not_before": 6}, True),
-        ({"patience": 3, "not_before": 7}, False),
-        ({"patience": 7}, False),
-        ({"patience": 3, "every": 3}, False),
-        ({"patience": None}, False),
-    ],
-)
-def test_a_run_may_not_end_before_its_first_stage_has(training: dict[str, Any], refused: bool) -> None:
-    values = {
-        **SMALL,
-        "method": {"name": "s3rec", "pretrain": 6},
-        "training": {**SMALL["training"], "epochs": 8, **training},
-    }
-    one = from_record(values, source="test")
-    method = runner.build(one, leave_one_out(log()), torch.device("cpu"))
-    if not refused:
-        runner._check_stages(method, one.training)
-        return
-    with pytest.raises(ValueError, match=r"the first 6 epochs of S3Rec .* set not_before to at least 7 \(9 gives"):
-        runner._check_stages(method, one.training)
-
-
-def test_a_run_that_ends_with_its_first_stage_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    values = {**SMALL, "method": {"name": "s3rec", "pretrain": 6}, "training": {**SMALL["training"], "epochs": 6}}
-    one = from_record(values, source="test")
-    runner._check_stages(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
-    assert "note: all 6 epochs belong to the first stage of S3Rec" in capsys.readouterr().err
-
-
 def test_an_encoder_that_no_bundle_can_name_is_refused_before_the_training(tmp_path: Path) -> None:
     @settings
     class Own(SASRecConfig):

@@ -106,6 +106,13 @@ class CoSeRec(Method[TokenEncoder]):
         short, long = (tuple(known[name] for name in pool) for pool in (config.short, config.long))
         self.view = ByLength(OneOf[Sequences](short), OneOf[Sequences](long), config.threshold)
 
+    @property
+    def later(self) -> dict[str, int]:
+        """The end of the warm-up, from which item vectors count."""
+        c = self.config
+        read = c.correlation != "co_occurrence" and not {"substitute", "insert"}.isdisjoint((*c.short, *c.long))
+        return {"correlations of item vectors": c.vectors_from} if read and c.vectors_from > 1 else {}
+
     def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """Computes the correlations anew once the warm-up is over."""
         if epoch >= self.config.vectors_from:

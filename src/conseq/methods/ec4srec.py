@@ -158,6 +158,13 @@ class EC4SRec(Method[Encoder]):
         if c.retrieval == "utility":
             self.retrieved = RetrieveAlike(train, self.importance, most=c.candidates)
 
+    @property
+    def later(self) -> dict[str, int]:
+        """The first update of the importances, with which explained views begin."""
+        c = self.config
+        explained = c.positive_views or c.negative_views or c.supervised
+        return {"explained views": min(self.update_epochs)} if explained and self.update_epochs else {}
+
     def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """Computes the importances where the schedule says so.
 

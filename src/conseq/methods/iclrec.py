@@ -134,6 +134,11 @@ class ICLRec(Method[TokenEncoder]):
         elif config.intent:
             self.clusters.extend(self._clusters(count, backbone.width) for count in config.clusters)
 
+    @property
+    def later(self) -> dict[str, int]:
+        """The end of the warm-up, from which intents are contrasted."""
+        return {"intents": self.config.intents_from} if self.config.intent and self.config.intents_from > 1 else {}
+
     def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """E-step (Alg. 1, line 2): clusters all users' mean states; draws one seed per number of clusters."""
         if epoch < self.config.intents_from:

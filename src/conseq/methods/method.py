@@ -51,6 +51,11 @@ class Method(nn.Module, Generic[E]):
         """Epochs of a first stage that trains something else than the next item; 0 where there is none."""
         return 0
 
+    @property
+    def later(self) -> dict[str, int]:
+        """First epoch, from 1, of what does not take part in training from its beginning, by what it is."""
+        return {}
+
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the terms of the loss of a batch.
 

@@ -30,9 +30,9 @@ from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class, one_of
 from conseq.run.folder import claimed
 from conseq.run.provenance import versions
+from conseq.run.stages import check_stages, say_what_the_pick_lacks
 from conseq.run.starting import begin, check_made_by, weights_of
 from conseq.serving.bundle import encoder_name, save_bundle
-from conseq.training.config import TrainingConfig
 from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
 from conseq.training.trainer import Stopped, Trainer, Watcher
 
@@ -106,13 +106,14 @@ def run(
     device = resolve_device(config.training.device)
     method = build(config, split, device, item_ids=log.item_ids)
     _begin(method, config, log, start, show=show)
-    _check_stages(method, config.training)
+    check_stages(method, config.training)
     if folder is not None:
         encoder_name(config.encoder)  # of an encoder that no bundle can name it is said before the training
     with nullcontext() if folder is None else claimed(folder, config, data_record(log)):
         if split.name == "leave_one_out" and show != "nothing":
             print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
         trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
+        say_what_the_pick_lacks(method, trainer.stopping.best_epoch, config.training.epochs)
         both: tuple[History, History] = ("exclude", "keep")
         evaluations = {history: judge(method.encoder, split, history=history) for history in both}
         outcome = Outcome(
@@ -123,32 +124,6 @@ def run(
                 evaluation.save(folder)
             save(outcome, log, folder / "bundle")
     return outcome
-
-
-def _check_stages(method: Method[Any], training: TrainingConfig) -> None:
-    """Refuses settings with which training may end before a method's first stage has.
-
-    Args:
-        method: The method.
-        training: How it is trained.
-
-    Raises:
-        ValueError: if patience may run out in it.
-    """
-    first = method.first_epochs
-    runs_out = training.patience is not None and first // training.every >= training.patience
-    if runs_out and training.not_before <= first < training.epochs:
-        raise ValueError(
-            f"the first {first} epochs of {type(method).__name__} train something else than the next item, and a "
-            f"patience of {training.patience} may end the run in them; set not_before to at least {first + 1} "
-            f"({first + (training.patience or 0)} gives what follows a patience of its own)"
-        )
-    if first and first >= training.epochs:
-        print(
-            f"note: all {training.epochs} epochs belong to the first stage of {type(method).__name__}, which has "
-            f"{first}: the next item is not trained",
-            file=sys.stderr,
-        )
 
 
 def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vocabulary | None = None) -> Method[Any]:
