@@ -13,9 +13,7 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from conseq.data.log import InteractionLog
 from conseq.data.readers import read
@@ -24,27 +22,10 @@ from conseq.encoders.floors import Popularity
 from conseq.evaluation.evaluator import evaluate
 from conseq.evaluation.ranks import Protocol
 
+if TYPE_CHECKING:
+    from conseq.data.readers import Readable
+
 METRICS = ("HR@10", "HR@20", "NDCG@10", "NDCG@20")
-
-
-def drawn_anew(log: InteractionLog, seed: int) -> InteractionLog:
-    """Gives the log with the items of a user that have one time in a random order.
-
-    Args:
-        log: With times.
-        seed: Of the order.
-
-    Returns:
-        A log of the same interactions.
-
-    Raises:
-        ValueError: if the log has no times.
-    """
-    if log.times is None:
-        raise ValueError("the log has no times, so none are equal")
-    users = np.repeat(np.arange(log.n_users), np.diff(log.offsets))
-    chance = np.random.default_rng(seed).random(len(log))
-    return replace(log, items=log.items[np.lexsort((chance, log.times, users))])
 
 
 def popularity(log: InteractionLog, history: str) -> dict[str, float]:
@@ -56,9 +37,10 @@ def popularity(log: InteractionLog, history: str) -> dict[str, float]:
     return {name: found[name] for name in METRICS}
 
 
-def measure(log: InteractionLog, draws: int, history: str) -> dict[str, object]:
+def measure(source: Readable, draws: int, history: str) -> dict[str, object]:
     """Gives popularity as the log is, and mean and standard deviation over ``draws`` orders of equal times."""
-    found = [popularity(drawn_anew(log, seed), history) for seed in range(draws)]
+    log = read(source)
+    found = [popularity(read(source, ties="random", tie_seed=seed), history) for seed in range(draws)]
     last = log.offsets[1:] - 1
     assert log.times is not None
     return {
@@ -77,7 +59,7 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=5, help="orders that are drawn, at least 2")
     parser.add_argument("--history", choices=("exclude", "keep"), default="keep")
     options = parser.parse_args()
-    print(json.dumps(measure(read(options.log), options.draws, options.history), indent=1))
+    print(json.dumps(measure(options.log, options.draws, options.history), indent=1))
     return 0
 
 

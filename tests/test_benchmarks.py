@@ -6,15 +6,14 @@ import importlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
-from conseq.data.log import InteractionLog
-from conseq.data.vocabulary import Vocabulary
+from conseq.data.readers import read
 from conseq.methods import METHODS
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -123,17 +122,15 @@ def test_popularity_is_judged_on_the_test_items_of_another_order_of_equal_times(
     # Everybody ends on a day with item 1, which all have met, and an item of their own; by raw id that comes last.
     items = np.array([[1, 2, 3, 1, 4 + user] for user in range(40)], dtype=np.int32)
     times = np.tile(np.array([1, 2, 3, 4, 4]), 40)
-    ids = Vocabulary([f"u{n}" for n in range(40)], start=0), Vocabulary([f"i{n}" for n in range(43)], start=1)
-    log = InteractionLog(items.ravel(), np.arange(41) * 5, times, *ids, {})
-    other = tie_order.drawn_anew(log, 3)
-    assert other.items.reshape(40, 5)[:, :3].tolist() == items[:, :3].tolist()
-    assert np.sort(other.items.reshape(40, 5), 1).tolist() == np.sort(items, 1).tolist()
-    last_is_1 = float((other.items.reshape(40, 5)[:, -1] == 1).mean())
+    users = np.repeat([f"u{n}" for n in range(40)], 5)
+    table = pl.DataFrame({"user": users, "item": [f"i{n}" for n in items.ravel()], "time": times})
+    log, other = read(table), read(table, ties="random", tie_seed=3)
+    last_is_1 = np.mean([other.item_ids.decode(other.items[end - 1 : end]) == ["i1"] for end in other.offsets[1:]])
     assert 0.2 < last_is_1 < 0.8
     assert tie_order.popularity(log, "keep")["HR@10"] == 0.0
     assert tie_order.popularity(other, "keep")["HR@10"] == pytest.approx(last_is_1)
-    found = tie_order.measure(log, 3, "keep")
+    found = tie_order.measure(table, 3, "keep")
     assert found["last item at the time of the one before it"] == 1.0
     assert found["standard deviation"]["HR@10"] > 0
     with pytest.raises(ValueError, match="has no times"):
-        tie_order.drawn_anew(replace(log, times=None), 0)
+        tie_order.measure(table.drop("time"), 2, "keep")

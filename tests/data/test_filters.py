@@ -87,7 +87,7 @@ def test_the_first_or_the_last_of_repeats_is_kept(
 ) -> None:
     pairs = [("a", "x"), ("a", "x"), ("b", "x"), ("a", "y"), ("b", "x")]
     store = _store(tmp_path, pairs, rows_in_memory=rows_in_memory)
-    kept = without_repeats(store, everything(store), which, tmp_path, item_rank=None)  # type: ignore[arg-type]
+    kept = without_repeats(store, everything(store), which, tmp_path, ties=None)  # type: ignore[arg-type]
     assert kept.rows is not None
     assert np.flatnonzero(kept.rows).tolist() == places
     assert kept.sizes == Sizes(2, 2, 3)
@@ -97,7 +97,7 @@ def test_first_and_last_go_by_time_and_not_by_place(tmp_path: Path) -> None:
     store = _store(tmp_path, [("a", "x"), ("a", "x"), ("a", "x")], [2, 1, 3])
     found = {}
     for which in ("first", "last"):
-        kept = without_repeats(store, everything(store), which, tmp_path, item_rank=None)
+        kept = without_repeats(store, everything(store), which, tmp_path, ties=None)
         assert kept.rows is not None
         found[which] = np.flatnonzero(kept.rows).tolist()
     assert found == {"first": [1], "last": [2]}
@@ -109,7 +109,7 @@ def test_a_core_after_repeats_counts_different_items(
     tmp_path: Path, pairs: list[Pair], k: int, rows_in_memory: int
 ) -> None:
     store = _store(tmp_path, pairs, rows_in_memory=rows_in_memory)
-    kept = without_repeats(store, everything(store), "first", tmp_path, item_rank=None)
+    kept = without_repeats(store, everything(store), "first", tmp_path, ties=None)
     kept, _ = core(store, kept, (k, k), tmp_path)
     assert _pairs(store, kept) == _core_by_hand(list(dict.fromkeys(pairs)), (k, k))
 

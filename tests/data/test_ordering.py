@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from conseq.data.batches import Times
 from conseq.data.ordering import by_user, stable_argsort
 from conseq.data.store import Rows
+from conseq.data.tie_rules import TieRule
 
 Row = tuple[int, int, int]
 
@@ -69,8 +70,8 @@ def test_a_user_is_never_cut_and_a_bucket_is_not_much_larger_than_asked(
 
 def test_equal_times_are_ordered_by_the_item_rank_when_asked(tmp_path: Path) -> None:
     chunks = _chunks([(0, 0, 5), (0, 1, 5), (0, 2, 5), (0, 3, 1)], 2, times=True)
-    rank = np.array([2, 0, 1, 3], dtype=np.int32)
-    (group,) = by_user(chunks, _lengths(chunks), tmp_path, bucket_rows=9, item_rank=rank)
+    rule = TieRule(np.array([2, 0, 1, 3]))
+    (group,) = by_user(chunks, _lengths(chunks), tmp_path, bucket_rows=9, ties=rule)
     assert group.items.tolist() == [3, 1, 2, 0]
 
 

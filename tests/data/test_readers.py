@@ -103,7 +103,9 @@ def test_preparing_and_loading_gives_what_reading_gives(tmp_path: Path) -> None:
         ({"k_core": -1}, "k_core is a number of interactions, at least 0; found -1"),
         ({"k_core": (1, 2, 3)}, "k_core"),
         ({"format": "xls"}, "'format'"),
-        ({"ties": "random"}, "'ties'"),
+        ({"ties": "shuffled"}, "'ties'"),
+        ({"tie_seed": 3}, "tie_seed=3 is of random ties alone, found ties='file_order'"),
+        ({"ties": "random", "tie_seed": -1}, "tie_seed"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: dict[str, Any], message: str) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from conseq.data.files import append
 from conseq.data.ordering import by_user
 from conseq.data.store import Codes, Rows, RowStore
+from conseq.data.tie_rules import TieRule
 
 Mask = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -79,7 +80,7 @@ def count_into(counts: Counts, codes: Codes, *, sign: Literal[1, -1] = 1) -> Non
 
 
 def without_repeats(
-    store: RowStore, kept: Kept, which: Literal["first", "last"], folder: Path, *, item_rank: Codes | None
+    store: RowStore, kept: Kept, which: Literal["first", "last"], folder: Path, *, ties: TieRule | None
 ) -> Kept:
     """Gives what is left when each user keeps only the first or the last interaction with an item.
 
@@ -88,7 +89,7 @@ def without_repeats(
         kept: What is kept so far: all of them.
         which: The interaction to keep, in time order.
         folder: For temporary files.
-        item_rank: The tie rule, as for :func:`conseq.data.ordering.by_user`.
+        ties: The order of equal times; None: that of the source.
 
     Returns:
         What is left.
@@ -98,9 +99,7 @@ def without_repeats(
         count_into(lengths, rows.users)
     mask = np.memmap(folder / "kept", np.bool_, "w+", shape=(store.n_rows,))
     n_kept = 0
-    for group in by_user(
-        store.chunks(places=True), lengths, folder, bucket_rows=store.rows_in_memory, item_rank=item_rank
-    ):
+    for group in by_user(store.chunks(places=True), lengths, folder, bucket_rows=store.rows_in_memory, ties=ties):
         pairs = group.users.astype(np.int64) * kept.items.size + group.items
         if which == "last":
             pairs = pairs[::-1]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from conseq.data.batches import Times
 from conseq.data.files import append
 from conseq.data.store import Codes, Rows
+from conseq.data.tie_rules import TieRule
 
 _FIELDS = ("users", "items", "times", "places")
 
@@ -22,7 +23,7 @@ def by_user(
     folder: Path,
     *,
     bucket_rows: int,
-    item_rank: Codes | None = None,
+    ties: TieRule | None = None,
 ) -> Iterator[Rows]:
     """Gives the interactions of all users in order of their numbers, each user's in time order.
 
@@ -34,7 +35,7 @@ def by_user(
         lengths: int64 ``[U]``, how many interactions each user has in ``chunks``.
         folder: For the temporary file.
         bucket_rows: Rows to sort in memory at once (a user with more is sorted alone).
-        item_rank: int32, by item: equal times of a user are ordered by it; None: they keep the order of the source.
+        ties: The order of a user's equal times; None: they keep that of the source.
 
     Yields:
         Rows of whole users.
@@ -48,7 +49,7 @@ def by_user(
     kind = _deal(chunks, bucket_of, bounds[:-1].copy(), path)
     for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         records = np.fromfile(path, kind, end - start, offset=start * kind.itemsize)
-        yield _sorted(_from_records(records), item_rank)
+        yield _sorted(_from_records(records), ties)
     path.unlink()
 
 
@@ -74,11 +75,11 @@ def stable_argsort(keys: Codes | Times) -> npt.NDArray[np.int64]:
     return np.argsort(keys, kind="stable")
 
 
-def _sorted(rows: Rows, item_rank: Codes | None) -> Rows:
-    """Gives the rows by user, then time, then item rank, the least significant key first."""
+def _sorted(rows: Rows, ties: TieRule | None) -> Rows:
+    """Gives the rows by user, then time, then tie rule, the least significant key first."""
     keys: list[Codes | Times] = []
     if rows.times is not None:
-        keys += [] if item_rank is None else [item_rank[rows.items]]
+        keys += [] if ties is None else [ties.keys(rows)]
         keys.append(rows.times)
     keys.append(rows.users)
     order = None

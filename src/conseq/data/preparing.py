@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from conseq.data.batches import LATEST_SECONDS, Source
 from conseq.data.filters import Kept, Sizes, core, count_into, everything, largest_core, without_repeats
@@ -19,6 +18,7 @@ from conseq.data.prepared import ArrayFile, write_manifest
 from conseq.data.reading import Reading, Repeats
 from conseq.data.statistics import Tally
 from conseq.data.store import ROWS_IN_MEMORY, Codes, Rows, RowStore, ingest
+from conseq.data.tie_rules import TieRule, tie_rule
 
 logger = logging.getLogger("conseq")
 
@@ -48,18 +48,21 @@ def prepare_into(
     logger.info("reading %s: %s", source.name, described(source))
     store = ingest(source, work, rows_in_memory=rows_in_memory)
     logger.info("%s: read %s", source.name, everything(store).sizes)
-    if reading.ties == "item_id" and store.times is None:
+    if reading.ties != "file_order" and store.times is None:
         raise ValueError(f"{source.name} has no times, so there are no ties; leave ties at file_order")
-    rank = _text_rank(store.item_ids) if reading.ties == "item_id" else None
-    kept, filters = _filtered(store, reading.repeats, least, rank, work, source.name)
+    if reading.tie_seed and reading.ties != "random":
+        raise ValueError(f"tie_seed={reading.tie_seed} is of random ties alone, found ties={reading.ties!r}")
+    rule = tie_rule(reading, store.user_ids, store.item_ids)
+    kept, filters = _filtered(store, reading.repeats, least, rule, work, source.name)
     users, items, lengths = _numbered(store, kept)
     chunks = _renumbered(store, kept, users, items)
-    groups = by_user(chunks, lengths, work, bucket_rows=rows_in_memory, item_rank=_reindexed(rank, items))
+    renumbered = None if rule is None else rule.renumbered(_codes(users), _codes(items))
+    groups = by_user(chunks, lengths, work, bucket_rows=rows_in_memory, ties=renumbered)
     arrays, tally = _write_arrays(folder, groups, lengths)
     times = tally.times()
     manifest: dict[str, object] = {
         "source": source_record(source),
-        "order": {"by": "source" if times is None else "time", "ties": reading.ties},
+        "order": _order_record(reading, timed=times is not None),
         "filters": filters,
         "counts": tally.counts(int(items.max()) + 1),
         "times": times,
@@ -97,15 +100,20 @@ def source_record(source: Source) -> dict[str, object]:
     }
 
 
+def _order_record(reading: Reading, *, timed: bool) -> dict[str, object]:
+    seed = {"tie_seed": reading.tie_seed} if reading.ties == "random" else {}
+    return {"by": "time" if timed else "source", "ties": reading.ties, **seed}
+
+
 def _filtered(
-    store: RowStore, repeats: Repeats, least: tuple[int, int], rank: Codes | None, work: Path, name: str
+    store: RowStore, repeats: Repeats, least: tuple[int, int], rule: TieRule | None, work: Path, name: str
 ) -> tuple[Kept, list[dict[str, object]]]:
     """Gives what the filters keep, and their record in the order in which they were applied."""
     kept = everything(store)
     records: list[dict[str, object]] = []
     if repeats != "keep":
         before = kept.sizes
-        kept = without_repeats(store, kept, repeats, work, item_rank=rank)
+        kept = without_repeats(store, kept, repeats, work, ties=rule)
         records.append({"filter": "repeats", "keep": repeats} | _change(before, kept.sizes))
         logger.info("%s: repeats, the %s kept: %s left", name, repeats, kept.sizes)
     if max(least) > 0:
@@ -157,18 +165,6 @@ def _codes(numbers: Codes) -> npt.NDArray[np.int64]:
 def _renumbered(store: RowStore, kept: Kept, users: Codes, items: Codes) -> Iterator[Rows]:
     for rows in kept.of(store):
         yield Rows(users[rows.users], items[rows.items] + np.int32(1), rows.times, None)
-
-
-def _text_rank(ids: pl.Series) -> Codes:
-    """Gives the rank of each id among all, in the order of their Unicode characters."""
-    rank = np.empty(len(ids), np.int32)
-    rank[ids.arg_sort().to_numpy()] = np.arange(len(ids), dtype=np.int32)
-    return rank
-
-
-def _reindexed(rank: Codes | None, items: Codes) -> Codes | None:
-    """Gives ranks by item number (from 1) from ranks by item code."""
-    return None if rank is None else np.concatenate([np.zeros(1, np.int32), rank[_codes(items)]])
 
 
 def _write_arrays(

@@ -41,7 +41,7 @@ SUFFIXES: dict[str, Format] = {
 }
 
 
-def read(
+def read(  # noqa: PLR0913  (one for each setting of Reading)
     source: Readable,
     *,
     user: str | None = None,
@@ -51,6 +51,7 @@ def read(
     k_core: int | tuple[int, int] = 0,
     repeats: Repeats = "keep",
     ties: Ties = "file_order",
+    tie_seed: int = 0,
 ) -> InteractionLog:
     """Gives the interactions of a log, each user's in time order, in memory.
 
@@ -69,7 +70,9 @@ def read(
         k_core: The fewest interactions of every user and item, or a pair: of users, of items. Users and items with
             fewer are taken out, repeatedly.
         repeats: Of a user's interactions with the same item keep all, the first or the last. Applied before ``k_core``.
-        ties: The order of a user's interactions at equal times: as in the source, or by item id (as text).
+        ties: The order of a user's interactions at equal times: as in the source, by item id (as text), or random for
+            each user.
+        tie_seed: Of the random order.
 
     Returns:
         The log. Its manifest says what was guessed and filtered.
@@ -78,8 +81,9 @@ def read(
         FileNotFoundError: if there is no such file.
         ValueError: if the file is not what its format says (line and reason are named), or the filters leave nothing.
     """
-    choice = {"user": user, "item": item, "time": time, "format": format}
-    reading = parse(Reading, choice | {"k_core": k_core, "repeats": repeats, "ties": ties}, source="read()")
+    choice: dict[str, object] = {"user": user, "item": item, "time": time, "format": format}
+    choice |= {"k_core": k_core, "repeats": repeats, "ties": ties, "tie_seed": tie_seed}
+    reading = parse(Reading, choice, source="read()")
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         if reading != Reading():
             raise ValueError(f"{source} is prepared already; columns and filters apply when a log is prepared")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from conseq.config import settings
 
 Format = Literal["csv", "tsv", "inter", "jsonl", "parquet", "s3rec"]
 Repeats = Literal["keep", "first", "last"]
-Ties = Literal["file_order", "item_id"]
+Ties = Literal["file_order", "item_id", "random"]
 
 
 @settings
@@ -28,7 +30,10 @@ class Reading:
     repeats: Repeats = "keep"
     """Of a user's interactions with the same item, keep all of them, the first or the last. Applied before k_core."""
     ties: Ties = "file_order"
-    """The order of a user's interactions at equal times: as they stand in the source, or by item id (as text)."""
+    """The order of a user's interactions at equal times: as they stand in the source, by item id (as text), or random
+    for each user, to see what the order decides."""
+    tie_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the random order of ties."""
 
     @property
     def least(self) -> tuple[int, int]:

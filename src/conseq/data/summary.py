@@ -31,7 +31,11 @@ def _source(manifest: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"  {role:<6} column {column['name']!r}" + (" (guessed from its name)" if column["guessed"] else "")
             )
-    ties = {"file_order": "keep the order of the source", "item_id": "are ordered by item id"}[order["ties"]]
+    ties = {
+        "file_order": "keep the order of the source",
+        "item_id": "are ordered by item id",
+        "random": f"are in a random order, seed {order.get('tie_seed')}",
+    }[order["ties"]]
     lines.append(
         "  order  by time; equal times " + ties
         if order["by"] == "time"
