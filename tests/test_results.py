@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from conseq.study.page import results_page
 from conseq.study.records import identity, read_records
 from conseq.study.specification import find_tables
@@ -23,7 +21,6 @@ def test_every_record_is_complete_and_has_metrics_that_can_be() -> None:
             assert found["metrics"]["HR@20"] > 2 * floors["popularity"]["HR@20"], (one["method"], history)
 
 
-@pytest.mark.slow
 def test_the_page_of_results_is_what_the_records_say() -> None:
     """After a change of records, tables, or code that decides results: `make results`."""
     page = results_page(find_tables(ROOT / "experiments", "all"), read_records(ROOT / "results"))

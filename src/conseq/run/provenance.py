@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence, Set
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -148,8 +148,8 @@ def _reached(starts: Sequence[str], left_out: Set[str] = _LEFT_OUT) -> dict[str,
         if name in texts or name in left_out or path is None:
             continue
         source = path.read_text(encoding="utf-8")
-        texts[name] = bare(source)
-        waiting.extend(_imports(source) if name != _STARTING else ())
+        texts[name], imports = _told(source)
+        waiting.extend(imports if name != _STARTING else ())
     return texts
 
 
@@ -162,13 +162,27 @@ def _path(name: str) -> Path | None:
     return Path(file) if file else None
 
 
-def _imports(source: str) -> Iterator[str]:
+@lru_cache(maxsize=512)  # by text, which may change under a name; one page of results asks for each 60 times
+def _told(source: str) -> tuple[str, tuple[str, ...]]:
+    """Gives the bare text of a module and what it imports from this package."""
+    lines, imports = source.splitlines(), list[str]()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names if one.name.startswith("conseq"))
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("conseq"):
-            yield node.module
-            yield from (f"{node.module}.{one.name}" for one in node.names)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _blank_docstrings(node, lines)
+        imports += _imported(node)
+    return "\n".join(line.rstrip() for line in lines if line.strip()), tuple(imports)
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (one.name for one in node.names if one.name.startswith("conseq"))
+    elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("conseq"):
+        yield node.module
+        yield from (f"{node.module}.{one.name}" for one in node.names)
 
 
 def bare(source: str) -> str:
@@ -182,15 +196,7 @@ def bare(source: str) -> str:
     Returns:
         What is left.
     """
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            _blank_docstrings(node, lines)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+    return _told(source)[0]
 
 
 def _blank_docstrings(
