@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from conseq.data.sequences import Sequences
 from conseq.data.train_set import Batch, Instances, TrainSet
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.cl4srec import CL4SRec, CL4SRecConfig
+from conseq.methods.duorec import DuoRec, DuoRecConfig
 from conseq.methods.view_contrast import Operator, ViewContrast, ViewContrastConfig
 from conseq.views import mild
 
@@ -114,6 +116,75 @@ def test_with_the_same_operators_it_is_cl4srec(instances: Instances) -> None:
     assert ours.keys() == theirs.keys()
     for name, term in ours.items():
         assert torch.equal(term, theirs[name]), name
+
+
+@both_ways
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_with_same_target_and_no_operators_it_is_duorec(instances: Instances, dropout: float) -> None:
+    lists = [[1, 2, 3], [4, 5, 3], [2, 6, 3], [7, 8, 9]]
+    config = ViewContrastConfig(operators=(), mild="same_target", mild_contrast=0.4, temperature=0.8)
+    one, batch = make(config, instances, dropout=dropout, lists=lists)
+    other = DuoRec(
+        DuoRecConfig(supervised=0.4, temperature=0.8),
+        one.train_set,
+        SASRecConfig(width=8, layers=2, heads=2, max_length=6, dropout=dropout, attention_dropout=0.0),
+    )
+    other.load_state_dict(one.state_dict())
+    found = []
+    for method in (one, other):
+        torch.manual_seed(5)  # of dropout
+        found.append(list(method.loss(batch, rng()).values()))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@both_ways
+@pytest.mark.parametrize("bounds", ["batch", "anchor"])
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_the_regulariser_stands_beside_each_contrast(
+    instances: Instances, bounds: Literal["batch", "anchor"], similarity: Literal["dot", "cosine"]
+) -> None:
+    shared: dict[str, Any] = {"mild": "same_target", "contrast": 0.3, "mild_contrast": 0.2, "similarity": similarity}
+    plain, batch = make(ViewContrastConfig(**shared), instances)
+    method, _ = make(ViewContrastConfig(**shared, margin=0.5, margin_bounds=bounds), instances)
+    without, terms = plain.loss(batch, rng()), method.loss(batch, rng())
+    assert [name for name in terms if name not in without] == ["contrast_margin", "mild_margin"]
+    for name, term in without.items():
+        assert torch.equal(term, terms[name]), name
+    source = rng()
+    assert method.views is not None
+    assert method.same_target is not None
+    first, second = (encoded(method, view) for view in method.views(batch, source))
+    pairs = {
+        "contrast": (first, second),
+        "mild": (encoded(method, batch.history), encoded(method, method.same_target(batch, source))),
+    }
+    for name, pair in pairs.items():
+        weight = 0.5 * {"contrast": 0.3, "mild": 0.2}[name]
+        expected = weight * slow_margin(*pair, anchors=bounds == "anchor", cosine=similarity == "cosine")
+        assert terms[f"{name}_margin"].item() == pytest.approx(expected, abs=1e-5)
+
+
+def slow_margin(first: list[Tensor], second: list[Tensor], *, anchors: bool, cosine: bool) -> float:
+    """MCLRec eqs. 11-13 score by score."""
+    z, n = [*first, *second], len(first)
+    if cosine:
+        z = [one / one.norm() for one in z]
+    if not anchors:
+        positive = [float(z[i] @ z[n + i]) for i in range(n)]
+        return hinged(positive, [float(z[i] @ z[n + j]) for i in range(n) for j in range(n) if i != j])
+    rows = [
+        hinged([float(z[i] @ z[(i + n) % (2 * n)])], [float(z[i] @ z[j]) for j in range(2 * n) if j % n != i % n])
+        for i in range(2 * n)
+    ]
+    return sum(rows) / len(rows)
+
+
+def hinged(positive: list[float], negative: list[float]) -> float:
+    low, high = sorted((min(positive), max(negative)))
+    return sum(max(one - low, 0.0) for one in positive) / len(positive) + sum(
+        max(high - one, 0.0) for one in negative
+    ) / len(negative)
 
 
 @pytest.mark.parametrize(

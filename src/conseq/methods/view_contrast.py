@@ -3,7 +3,8 @@
 Peilin Zhou, Jingqi Gao, Yueqi Xie, Qichen Ye, Yining Hua, Jae Boum Kim, Shoujin Wang, Sunghun Kim; RecSys 2023. The
 paper sets CL4SRec's contrast against itself with other invasive operators in the place of crop, mask and reorder, and
 with a mild augmentation beside them. This is that bench: CL4SRec's contrast of any of six operators, and a second
-contrast of any of three mild ones.
+contrast of any of three mild ones, or DuoRec's. With MCLRec's regulariser beside the contrasts it also asks what that
+does to other models (Qin et al., SIGIR 2023, section 4.3).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction, states_to_predict_from
-from conseq.objectives.contrast import info_nce
+from conseq.objectives.contrast import info_nce, margin_regularizer
 from conseq.views import mild
 from conseq.views.augment import Crop, Mask, OfHistory, Reorder, TwoOf, View
 from conseq.views.invasive import Choice, Deletion, Edit, Insertion, RandomSubstitution
+from conseq.views.same_target import SameTarget
 
 Operator: TypeAlias = Literal["crop", "mask", "reorder", "substitute", "insert", "delete"]
 
@@ -54,8 +56,9 @@ class ViewContrastConfig:
     """Length of the stretch that is shuffled, as a share of the history."""
     edit: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of the items that are substituted, followed by an inserted one, or deleted; it is one item more."""
-    mild: Literal["no", "dropout", "normalisation", "perturbation"] = "no"
-    """A second contrast: of the history with itself under another dropout mask, or with its changed vector."""
+    mild: Literal["no", "dropout", "normalisation", "perturbation", "same_target"] = "no"
+    """A second contrast: of the history with itself under another dropout mask, or with its changed vector; or, as
+    DuoRec has it, of the history under another mask with another history of the same next item."""
     mild_contrast: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the contrast with the mild view."""
     noise: Annotated[float, Field(ge=0)] = 0.1
@@ -66,6 +69,10 @@ class ViewContrastConfig:
     """What both contrasts compare vectors by."""
     remove_same_user: bool = False
     """Leave other histories of the same user out of the negatives (prefixes put several into a batch)."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of MCLRec's regulariser R (its eqs. 11-13) of the two views beside each contrast; 0: without it."""
+    margin_bounds: Literal["batch", "anchor"] = "batch"
+    """Bounds of R: one pair for the batch (its eq. 12); anchor: one for each vector (its code)."""
 
 
 class ViewContrast(Method[Encoder]):
@@ -94,35 +101,56 @@ class ViewContrast(Method[Encoder]):
         )
         chosen = tuple(self._view(name, train) for name in config.operators)
         self.views = TwoOf(chosen if len(chosen) > 1 else chosen * 2) if chosen else None
+        self.same_target = SameTarget(train) if config.mild == "same_target" else None
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
-        """Gives the terms ``next_item``, and ``contrast`` and ``mild`` where there are such views."""
+        """Gives the terms ``next_item``, ``contrast`` and ``mild`` where there are such views, and with a ``margin``
+        ``contrast_margin`` and ``mild_margin`` beside them.
+        """
         c, history = self.config, batch.history
         views = [] if self.views is None else list(self.views(batch, rng))
-        again = [history] if c.mild == "dropout" else []
+        again = [history] if c.mild in {"dropout", "same_target"} else []
+        if self.same_target is not None:
+            again.append(self.same_target(batch, rng))
         states, users, vectors = self._encode(batch, [*views, *again])
         terms = {"next_item": self.prediction(self.encoder, states, batch, rng)}
         if views:
-            terms["contrast"] = c.contrast * self.between(vectors[0], vectors[1], batch)
+            terms |= self._contrast("contrast", c.contrast, (vectors[0], vectors[1]), batch)
         if c.mild != "no":
-            terms["mild"] = c.mild_contrast * self.between(users, self.mildly(users, vectors, rng), batch)
+            terms |= self._contrast("mild", c.mild_contrast, self.mildly(users, vectors, rng), batch)
+        return terms
+
+    def _contrast(self, name: str, weight: float, views: tuple[Tensor, Tensor], batch: Batch) -> Terms:
+        """Gives a contrast by its name and, where it has a weight, R beside it."""
+        c = self.config
+        terms = {name: weight * self.between(*views, batch)}
+        if c.margin:
+            apart = margin_regularizer(*self._compared(*views), per_row=c.margin_bounds == "anchor")
+            terms[f"{name}_margin"] = c.margin * weight * apart
         return terms
 
     def between(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor:
         """Gives the contrast (CL4SRec eq. 3) of two views of the ``B`` histories, float ``[B, D]`` each."""
         c = self.config
-        if c.similarity == "cosine":
-            first, second = F.normalize(first, dim=1), F.normalize(second, dim=1)
+        first, second = self._compared(first, second)
         same = batch.users[:, None] == batch.users if c.remove_same_user else None
         return info_nce(first, second, temperature=c.temperature, same=same)
 
-    def mildly(self, users: Tensor, vectors: list[Tensor], rng: torch.Generator) -> Tensor:
-        """Gives the mild views of the users' vectors, float ``[B, D]``."""
+    def _compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Gives the vectors whose inner products are the similarities."""
+        if self.config.similarity == "dot":
+            return first, second
+        return F.normalize(first, dim=1), F.normalize(second, dim=1)
+
+    def mildly(self, users: Tensor, vectors: list[Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Gives what the second contrast compares: the users' vectors and mild views of them, float ``[B, D]`` each."""
+        if self.config.mild == "same_target":
+            return vectors[-2], vectors[-1]
         if self.config.mild == "dropout":
-            return vectors[-1]
+            return users, vectors[-1]
         if self.config.mild == "normalisation":
-            return mild.normalised(users)
-        return mild.perturbed(users, self.config.noise, rng)
+            return users, mild.normalised(users)
+        return users, mild.perturbed(users, self.config.noise, rng)
 
     def _encode(self, batch: Batch, views: list[Sequences]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Gives the states to predict from ``[M, D]``, the users' vectors and those of each view, ``[B, D]``."""
