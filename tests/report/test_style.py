@@ -110,3 +110,13 @@ def test_a_legend_of_many_long_names_leaves_the_axes_their_height() -> None:
 def test_a_name_that_begins_with_an_underscore_is_in_the_legend() -> None:
     assert "_hidden" in lines(["_hidden"])
     assert "_hidden" in bar_chart([Bars("_hidden", (0.1,), (None,))], Labels("x", "", ("a",)))
+
+
+@pytest.mark.parametrize("least", [0.03, 1.0, 7.0, 110.0, 900.0, 1100.0, 4000.0])
+@pytest.mark.parametrize("times", [9.0, 25.0, 60.0, 99.0, 400.0, 30000.0])
+def test_a_logarithmic_axis_has_two_numbers_at_least_and_no_crowd(least: float, times: float) -> None:
+    svg = line_chart([Series("a", (least, 3 * least, times * least), (0.1, 0.2, 0.3))], Labels("x", "y"))
+    axis = svg[svg.index('<g id="matplotlib.axis_1">') : svg.index('<g id="matplotlib.axis_2">')]
+    shown = [float(one) for one in re.findall(r">([\d.e+-]+)</text>", axis)]
+    assert 2 <= len(shown) <= 8
+    assert all(least / 2 <= one <= 2 * times * least for one in shown)

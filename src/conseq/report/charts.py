@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from conseq.report.style import GREY, LINE, draw, labelled, legend, look, told_apart, wrapped
 
@@ -133,6 +133,9 @@ def _scale(axes: Axes, series: Sequence[Series], labels: Labels) -> None:
     values = [value for one in series for value in one.x]
     if labels.wide and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
         axes.set_xscale("log")
+        # Of less than two powers of ten a single one may lie inside, and one number is no scale.
+        narrow = max(values) < 100 * min(values)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     if labels.places:
