@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,23 @@ def test_ablation_bars_hold_the_papers_numbers_and_ours(experiments: Path, recor
     assert rows["SASRec"][2] == 0.05
     assert rows["SASRec"][3] == pytest.approx(sum(ours) / 2)
     assert "printed in the paper" in texts(picture.svg)
+
+
+def test_bars_and_curves_show_what_the_papers_figure_shows(
+    experiments: Path, records: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    file = shutil.copytree(experiments, tmp_path / "experiments") / "paper" / "table1" / "toy.toml"
+    text = file.read_text(encoding="utf-8").replace('dataset = "toy"', 'dataset = "toy"\nmetric = "HR@5"')
+    # Whatever is printed would decide what is shown; where nothing is, all of the usual metrics are.
+    file.write_text("\n".join(one for one in text.splitlines() if not one.startswith("cells")), encoding="utf-8")
+    (one,) = answered([load_table(file)], records)
+    assert one.table.metric == "HR@5"
+    own = list(one.own.values())
+    for (picture,) in (ablation(one.table, one.answers, own, "a"), sensitivity(one.table, one.answers, own, "s")):
+        assert "HR@5, test" in texts(picture.svg)
+    ours = [record["both"]["exclude"]["metrics"]["HR@5"] for record in records if record["row"] == "SASRec"]
+    (picture,) = ablation(one.table, one.answers, own, "a")
+    assert {row[0]: row for row in picture.rows}["SASRec"][3] == pytest.approx(sum(ours) / 2)
 
 
 def test_nothing_stands_at_an_axis_that_has_no_label(experiments: Path, records: list[dict[str, Any]]) -> None:

@@ -70,6 +70,14 @@ def test_a_row_says_what_it_shows_where_nothing_is_printed(experiments: Path) ->
         table(experiments, row.replace("NDCG", "NDGC"))
 
 
+def test_the_metric_of_a_figure_must_be_one(experiments: Path) -> None:
+    row = '[[row]]\nname = "A"\nclosed = "no log"\n'
+    assert table(experiments, row).metric is None
+    assert table(experiments, 'metric = "NDCG@5"\n' + row).metric == "NDCG@5"
+    with pytest.raises(ValueError, match=r"other\.toml: metric: .*NDGC"):
+        table(experiments, 'metric = "NDGC@5"\n' + row)
+
+
 def test_an_analysis_is_understood_before_anything_is_trained(experiments: Path) -> None:
     row = '[[row]]\nname = "A"\nexperiment = "next_item/toy.paper.toml"\npreset = "paper"\n'
     found = table(experiments, row + 'analysis = { name = "noise", shares = [0.0] }\n').rows[0].asked

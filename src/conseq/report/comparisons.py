@@ -29,7 +29,7 @@ def ablation(table: Table, answers: Sequence[Answer], own: Sequence[Result], nam
         One figure for every fourteen rows; none where fewer than two rows were run.
     """
     rows = [one for one in answers if not (one.row.parameter or one.row.floor or one.row.analysis)]
-    metric = main_metric(one.metric for one in rows if one.ours is not None)
+    metric = main_metric((one.metric for one in rows if one.ours is not None), table.metric)
     shown = [one for one in rows if one.metric == metric and one.ours is not None]
     if metric is None or len(shown) < 2:
         return []

@@ -88,10 +88,10 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
     return Estimate(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
 
 
-def main_metric(names: Iterable[str]) -> str | None:
-    """Gives the metric that a figure shows where it can show one: NDCG@20 where there is that."""
+def main_metric(names: Iterable[str], wanted: str | None = None) -> str | None:
+    """Gives the metric that a figure shows where it can show one: what is wanted, or NDCG@20, where there is that."""
     known = list(names)
-    return next((one for one in PREFERRED if one in known), known[0] if known else None)
+    return next((one for one in (wanted, *PREFERRED) if one in known), known[0] if known else None)
 
 
 def ordered_parts(names: Iterable[str]) -> list[str]:

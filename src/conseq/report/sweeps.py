@@ -34,7 +34,7 @@ def sensitivity(table: Table, answers: Sequence[Answer], own: Sequence[Result], 
     pictures = []
     for place, parameter in enumerate(dict.fromkeys(one.row.parameter for one in swept)):
         cells = [one for one in swept if one.row.parameter == parameter]
-        metric = main_metric(one.metric for one in cells)
+        metric = main_metric((one.metric for one in cells), table.metric)
         cells = [one for one in cells if one.metric == metric]
         if len({str(one.row.value) for one in cells}) > 1:
             draw = partial(_sensitivity, table, _axis(cells), own, f"{name}-sweep-{place + 1}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -69,6 +69,7 @@ class _Head:
     title: str
     dataset: str
     history: Literal["exclude", "keep"]
+    metric: str | None = None
     note: str | None = None
 
 
@@ -140,6 +141,7 @@ class Table:
         title: What the table is about.
         dataset: The name of the log's folder.
         history: The protocol of the printed numbers.
+        metric: What the paper's figure shows, and ours by default; None: no figure, or one that does not say.
         note: What a reader must know; None where there is nothing.
         rows: In the paper's order.
     """
@@ -150,6 +152,7 @@ class Table:
     title: str
     dataset: str
     history: Literal["exclude", "keep"]
+    metric: str | None
     note: str | None
     rows: tuple[Row, ...]
 
@@ -174,6 +177,7 @@ def load_table(path: Path | str) -> Table:
         raise ValueError(f"{path}: not a readable table: {error}") from None
     entries = [(kind, one) for kind in ("row", "sweep") for one in _entries(values, kind, path)]
     head = parse(_Head, values, source=str(path))
+    _check_metrics([head.metric] if head.metric else [], f"{path}: metric")
     study = f"{path.parent.parent.name}/{path.parent.name}"
     rows: list[Row] = []
     for kind, entry in entries:
@@ -198,7 +202,16 @@ def _entries(values: Section, kind: str, path: Path) -> list[Section]:
     return found
 
 
-_HEAD = ("paper", "title", "dataset", "history", "note")
+def _check_metrics(names: Iterable[str], source: str) -> None:
+    """Refuses names that are no metrics."""
+    for name in names:
+        try:
+            parse_metric(name)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+
+
+_HEAD = ("paper", "title", "dataset", "history", "metric", "note")
 
 
 def find_tables(root: Path | str, study: str) -> list[Table]:
@@ -284,11 +297,7 @@ def _row(base: Row, entry: _Entry, path: Path, source: str) -> Row:
         raise ValueError(f"{source}: a start is one of a training, and this row has none")
     if entry.analysis is not None and not trains:
         raise ValueError(f"{source}: an analysis is of a model, and this row trains none")
-    for metric in entry.shown:
-        try:
-            parse_metric(metric)
-        except ValueError as error:
-            raise ValueError(f"{source}: shown: {error}") from None
+    _check_metrics(entry.shown, f"{source}: shown")
     return replace(
         base,
         variant=entry.variant,
