@@ -121,26 +121,15 @@ class ViewContrast(Method[Encoder]):
         return terms
 
     def _contrast(self, name: str, weight: float, views: tuple[Tensor, Tensor], batch: Batch) -> Terms:
-        """Gives a contrast by its name and, where it has a weight, R beside it."""
+        """Gives the contrast (CL4SRec eq. 3) of two views ``[B, D]`` by its name and, with a margin, R beside it."""
         c = self.config
-        terms = {name: weight * self.between(*views, batch)}
+        first, second = views if c.similarity == "dot" else (F.normalize(one, dim=1) for one in views)
+        same = batch.users[:, None] == batch.users if c.remove_same_user else None
+        terms = {name: weight * info_nce(first, second, temperature=c.temperature, same=same)}
         if c.margin:
-            apart = margin_regularizer(*self._compared(*views), per_row=c.margin_bounds == "anchor")
+            apart = margin_regularizer(first, second, per_row=c.margin_bounds == "anchor")
             terms[f"{name}_margin"] = c.margin * weight * apart
         return terms
-
-    def between(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor:
-        """Gives the contrast (CL4SRec eq. 3) of two views of the ``B`` histories, float ``[B, D]`` each."""
-        c = self.config
-        first, second = self._compared(first, second)
-        same = batch.users[:, None] == batch.users if c.remove_same_user else None
-        return info_nce(first, second, temperature=c.temperature, same=same)
-
-    def _compared(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives the vectors whose inner products are the similarities."""
-        if self.config.similarity == "dot":
-            return first, second
-        return F.normalize(first, dim=1), F.normalize(second, dim=1)
 
     def mildly(self, users: Tensor, vectors: list[Tensor], rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Gives what the second contrast compares: the users' vectors and mild views of them, float ``[B, D]`` each."""
