@@ -16,7 +16,7 @@ from conseq.data.train_set import Batch, TrainSet
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.attentive import Attentive, AttentiveConfig
 from conseq.methods.mclsr import MCLSR, MCLSRConfig
-from conseq.methods.prediction import Loss
+from conseq.methods.prediction import Loss, Prediction
 from conseq.signals.graphs import Graph
 
 LISTS = [[3, 1, 3, 4], [2, 4], [5, 1, 2, 3], [4, 5, 7], [3, 5, 6], [8, 2, 1]]
@@ -46,6 +46,10 @@ def whole(one: MCLSR) -> Batch:
 def terms(one: MCLSR, seed: int = 0) -> dict[str, float]:
     found = one.loss(whole(one), torch.Generator().manual_seed(seed))
     return {name: float(term.detach()) for name, term in found.items()}
+
+
+def next_item(one: MCLSR, states: Tensor, rng: torch.Generator) -> Tensor:
+    return one.prediction(one.encoder, states, whole(one), rng)
 
 
 def propagate(x: Tensor, a: Tensor, depth: int) -> Tensor:
@@ -271,28 +275,31 @@ def test_one_sample_of_the_whole_catalogue_serves_the_batch() -> None:
             total -= math.log(right / (right + math.fsum(pushed)))
         return total / len(states)
 
-    plain = one.next_item(states, batch, torch.Generator().manual_seed(3))
+    plain = next_item(one, states, torch.Generator().manual_seed(3))
     assert plain.item() == pytest.approx(loss(0.0))
-    corrected = method(log_q=True).next_item(states, batch, torch.Generator().manual_seed(3))
+    corrected = next_item(method(log_q=True), states, torch.Generator().manual_seed(3))
     assert corrected.item() == pytest.approx(loss(math.log(5 / N_ITEMS)))  # 5 draws of one in 9
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce"])
 def test_every_loss_of_the_next_item_is_a_choice(loss: Loss) -> None:
     one = method(loss=loss, shared_negatives=False, log_q=True)
-    assert one.prediction is not None
-    seed = torch.Generator().manual_seed(0)
     states = torch.randn(len(one.train_set), 4, dtype=torch.float64)
-    found = one.next_item(states, whole(one), seed)
-    seed.manual_seed(0)
-    torch.testing.assert_close(found, one.prediction(one.encoder, states, whole(one), seed))
+    own = Prediction(loss, one.train_set, negatives=one.config.negatives, log_q=True)
+    expected = own(one.encoder, states, whole(one), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(next_item(one, states, torch.Generator().manual_seed(0)), expected)
     names = ("next_item", "interest", "user_features", "item_features")
     assert tuple(terms(one)) == names
 
 
-def test_losses_over_pairs_draw_for_each_target_whatever_is_shared() -> None:
-    assert method(loss="binary_cross_entropy", shared_negatives=True).prediction is not None
-    assert method(loss="sampled_softmax", shared_negatives=True).prediction is None
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "sampled_softmax", "gbce"])
+def test_one_sample_for_the_batch_is_of_the_sampled_softmax_alone(loss: Loss) -> None:
+    states = torch.randn(len(method().train_set), 4, dtype=torch.float64)
+    shared, own = (
+        next_item(method(loss=loss, shared_negatives=one), states, torch.Generator().manual_seed(0))
+        for one in (True, False)
+    )
+    assert torch.equal(shared, own) == (loss != "sampled_softmax")
 
 
 def test_scores_come_from_the_current_interest_alone() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from conseq.config import to_json
 from conseq.evaluation.metrics import Floats
@@ -306,6 +305,8 @@ def _p_t(change: Floats) -> float:
     """Gives the two-sided p of the paired t-test; 1 where nothing changed, 0 where all changed alike."""
     if np.ptp(change) == 0:
         return 1.0 if change[0] == 0 else 0.0
+    from scipy import stats  # noqa: PLC0415  (slow to import, and most who read this module compare nothing)
+
     return float(stats.ttest_1samp(change, 0.0).pvalue)
 
 
@@ -315,4 +316,6 @@ def _p_seeds(before: Floats, after: Floats) -> float | None:
         return None
     if np.ptp(before) == 0 and np.ptp(after) == 0:
         return 1.0 if before[0] == after[0] else 0.0
+    from scipy import stats  # noqa: PLC0415
+
     return float(stats.ttest_ind(before, after, equal_var=False).pvalue)

@@ -11,7 +11,6 @@ where S is the sample (or, with ``cross_entropy``, the catalogue).
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import torch
@@ -24,7 +23,6 @@ from conseq.encoders.comirec import MultiInterest
 from conseq.encoders.encoder import Backbone
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction
-from conseq.objectives import next_item
 
 
 @settings
@@ -62,21 +60,19 @@ class ComiRec(Method[MultiInterest]):
                 "ComiRec has the interests of a history at its end alone; train it with instances 'prefixes'"
             )
         self.config = config
-        self.prediction = None
-        if config.loss != "sampled_softmax" or not config.shared_negatives:
-            self.prediction = Prediction(
-                config.loss, train, negatives=config.negatives, calibration=config.calibration, log_q=config.log_q
-            )
+        self.prediction = Prediction(
+            config.loss,
+            train,
+            negatives=config.negatives,
+            calibration=config.calibration,
+            log_q=config.log_q,
+            shared=config.shared_negatives,
+        )
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the term ``next_item``."""
-        table, targets = self.encoder.items, batch.next_ids
-        states = closest(self.encoder.interests(batch.history), table(targets))
-        if self.prediction is not None:
-            return {"next_item": self.prediction(self.encoder, states, batch, rng)}
-        drawn = torch.randint(1, table.n_items + 1, (self.config.negatives,), generator=rng).to(states.device)
-        log_q = states.new_tensor(-math.log(table.n_items)) if self.config.log_q else None
-        return {"next_item": next_item.sampled_softmax(states, targets, drawn, table, log_q=log_q)}
+        states = closest(self.encoder.interests(batch.history), self.encoder.items(batch.next_ids))
+        return {"next_item": self.prediction(self.encoder, states, batch, rng)}
 
 
 def closest(interests: Tensor, targets: Tensor) -> Tensor:

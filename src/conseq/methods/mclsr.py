@@ -9,7 +9,6 @@ common items and items with common users. Only the current interest serves.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 import torch
@@ -24,7 +23,6 @@ from conseq.encoders.attentive import attend
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction
-from conseq.objectives import next_item
 from conseq.objectives.contrast import one_way_info_nce
 from conseq.signals import graphs
 
@@ -95,15 +93,14 @@ class MCLSR(Method[Encoder]):
         self.user_item = graphs.Graph(graphs.user_item(met, weighted=config.weighted))
         self.user_user = self._co_interaction(met) if config.user_features else None
         self.item_item = self._co_interaction(sparse.csr_array(met.T)) if config.item_features else None
-        self.prediction = None
-        if config.loss != "sampled_softmax" or not config.shared_negatives:
-            self.prediction = Prediction(
-                config.loss,
-                train,
-                negatives=config.negatives,
-                calibration=config.calibration,
-                log_q=config.log_q,
-            )
+        self.prediction = Prediction(
+            config.loss,
+            train,
+            negatives=config.negatives,
+            calibration=config.calibration,
+            log_q=config.log_q,
+            shared=config.shared_negatives,
+        )
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the terms ``next_item``, ``interest``, ``user_features`` and ``item_features`` (eq. 15)."""
@@ -115,7 +112,7 @@ class MCLSR(Method[Encoder]):
         current = self.encoder(batch.history)  # I^s
         general = self.general_interest(users_uv[user_of], items_uv[item_of], batch)  # I^c
         combined = config.mix * current + (1 - config.mix) * general  # eq. 13
-        terms = {"next_item": self.next_item(combined, batch, rng)}
+        terms = {"next_item": self.prediction(self.encoder, combined, batch, rng)}  # eq. 14
         if self.interest_head is not None:
             terms["interest"] = config.interest * self.contrast(self.interest_head, current, general)
         if self.user_user is not None and self.user_head is not None:
@@ -172,15 +169,6 @@ class MCLSR(Method[Encoder]):
         if self.config.similarity == "cosine":
             a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
         return one_way_info_nce(a, b, temperature=self.config.temperature, intra=True)
-
-    def next_item(self, states: Tensor, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Gives L_P (eq. 14) from the combined interests ``states``, float ``[B, D]``."""
-        if self.prediction is not None:
-            return self.prediction(self.encoder, states, batch, rng)
-        table = self.encoder.items
-        drawn = torch.randint(1, table.n_items + 1, (self.config.negatives,), generator=rng).to(states.device)
-        log_q = states.new_tensor(-math.log(table.n_items)) if self.config.log_q else None
-        return next_item.sampled_softmax(states, batch.next_ids, drawn, table, log_q=log_q)
 
     def _co_interaction(self, met: graphs.Matrix) -> graphs.Graph:
         config = self.config

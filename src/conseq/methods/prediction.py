@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -44,17 +45,27 @@ class Prediction:
         negatives: Sampled items per target; of no effect for ``cross_entropy``.
         calibration: t of gBCE, in ``[0, 1]``; of no effect for the others.
         log_q: Whether the sampled softmax is corrected for the sampling.
+        shared: Whether the sampled softmax has one sample of the whole catalogue for all targets of a batch, in place
+            of one per target that avoids the target's history; of no effect for the other losses.
     """
 
     def __init__(
-        self, loss: Loss, train: TrainSet, *, negatives: int = 1, calibration: float = 0.75, log_q: bool = True
+        self,
+        loss: Loss,
+        train: TrainSet,
+        *,
+        negatives: int = 1,
+        calibration: float = 0.75,
+        log_q: bool = True,
+        shared: bool = False,
     ) -> None:
         self.loss = loss
         self.count = negatives
         self.calibration = calibration
         self.log_q = log_q
+        self.shared = shared and loss == "sampled_softmax"
         self.sampler = None
-        if loss != "cross_entropy":
+        if not self.shared and loss != "cross_entropy":
             self.sampler = UniformNegatives(train.sequences, train.sequence_users, train.n_items)
 
     def __call__(self, encoder: Encoder, states: Tensor, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -69,6 +80,8 @@ class Prediction:
         Returns:
             Scalar, mean over the ``M`` next items.
         """
+        if self.shared:
+            return self._of_one_sample(encoder, states, batch, rng)
         if self.sampler is None:
             return next_item.cross_entropy(states, batch.next_ids, encoder.items)
         drawn = self.sampler.draw(batch.next_users, self.count, rng)
@@ -78,3 +91,9 @@ class Prediction:
             return next_item.generalized_bce(states, batch.next_ids, drawn, encoder.items, calibration=self.calibration)
         log_q = self.sampler.log_probability(batch.next_users)[:, None] if self.log_q else None
         return next_item.sampled_softmax(states, batch.next_ids, drawn, encoder.items, log_q=log_q)
+
+    def _of_one_sample(self, encoder: Encoder, states: Tensor, batch: Batch, rng: torch.Generator) -> Tensor:
+        table = encoder.items
+        drawn = torch.randint(1, table.n_items + 1, (self.count,), generator=rng).to(states.device)
+        log_q = states.new_tensor(-math.log(table.n_items)) if self.log_q else None
+        return next_item.sampled_softmax(states, batch.next_ids, drawn, table, log_q=log_q)

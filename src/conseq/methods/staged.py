@@ -29,18 +29,18 @@ class Staged(Method[E]):
 
     def __init__(self, train: TrainSet, backbone: Backbone[E], first: int) -> None:
         super().__init__(train, backbone)
-        self.first = first
+        self._first = first
         self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
     @property
     def first_epochs(self) -> int:
         """The epochs of the first stage."""
-        return self.first
+        return self._first
 
     @property
     def in_first_stage(self) -> bool:
         """Whether this epoch belongs to the first stage."""
-        return int(self.epoch) <= self.first
+        return int(self.epoch) <= self._first
 
     def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """Notes the epoch, which tells the stage."""

@@ -20,6 +20,7 @@ from conseq.objectives import next_item
 from conseq.training import checkpoint
 from conseq.training.config import TrainingConfig
 from conseq.training.early_stop import EarlyStop
+from conseq.training.optimizers import Adam, AdamW
 
 Validate = Callable[[Encoder], dict[str, float]]
 
@@ -297,7 +298,7 @@ def _parameters(name: str, part: nn.Module) -> list[nn.Parameter]:
 
 
 def _adam(config: TrainingConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
+    kind = AdamW if config.weight_decay else Adam
     return kind(
         parameters,
         lr=config.learning_rate,
