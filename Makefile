@@ -14,7 +14,8 @@ PYTHON ?= $(shell for one in python3.11 python3.12 python3.13 python3.14 python3
 	if $$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$one; break; fi; done)
 
 BIN := $(VENV)/bin
-PIP := python -m pip --quiet --quiet --disable-pip-version-check
+# Python compiles what it imports; to compile all of torch here would take as long as the rest of its installation.
+INSTALL := python -m pip --quiet --quiet --disable-pip-version-check install --no-compile
 CODE := src tests benchmarks docs/_tools
 PYTEST_FLAGS ?= --numprocesses auto
 UNIT_FLAGS ?=
@@ -43,30 +44,30 @@ $(VENV)/constraints.txt: pyproject.toml $(CONSTRAINTS)
 		$(PYTHON) -m venv $(VENV_FLAGS) $(VENV); }
 	@sed '/^torch==/d' $(CONSTRAINTS) > $(VENV)/others.txt
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { echo "setup: installing $(TORCH)"; \
-		$(BIN)/$(PIP) install $(TORCH) -c $(VENV)/others.txt; }
+		$(BIN)/$(INSTALL) $(TORCH) -c $(VENV)/others.txt; }
 	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
 		> $(VENV)/torch.txt
 	@cat $(VENV)/others.txt $(VENV)/torch.txt > $@
 
 $(VENV)/.installed: $(VENV)/constraints.txt
 	@echo "setup: installing conseq"
-	@$(BIN)/$(PIP) install -e . -c $<
+	@$(BIN)/$(INSTALL) -e . -c $<
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/constraints.txt
 	@echo "setup: installing conseq and the test tools"
-	@$(BIN)/$(PIP) install -e '.[test]' -c $<
+	@$(BIN)/$(INSTALL) -e '.[test]' -c $<
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/constraints.txt
 	@echo "setup: installing conseq and the tools of test, check and docs"
-	@$(BIN)/$(PIP) install -e '.[dev,docs]' -c $<
+	@$(BIN)/$(INSTALL) -e '.[dev,docs]' -c $<
 	@touch $@
 
 # Apart, because pydoclint's fork of docstring_parser writes over the one that tyro needs.
 $(BIN)/pydoclint: $(VENV)/.installed-dev
 	@$(BIN)/python -m venv $(VENV)/pydoclint
-	@$(VENV)/pydoclint/bin/$(PIP) install pydoclint -c $(VENV)/constraints.txt
+	@$(VENV)/pydoclint/bin/$(INSTALL) pydoclint -c $(VENV)/constraints.txt
 	@ln -sf ../pydoclint/bin/pydoclint $@ && touch $@
 
 # --- what users run ---------------------------------------------------------------------------------

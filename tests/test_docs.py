@@ -18,11 +18,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.command_server import WIDTH, CommandServer
 
+import conseq
 from conseq.cli import train
 from conseq.methods import METHODS
 
@@ -124,8 +127,39 @@ def test_output_is_compared_by_form_and_not_by_number() -> None:
 
 
 @pytest.mark.slow
+def test_a_server_of_commands_gives_status_and_output_of_each_and_lives_on(tmp_path: Path) -> None:
+    with CommandServer() as server:
+        version = server.run(["--version"], tmp_path)
+        unknown = server.run(["fly"], tmp_path)
+        refused = server.run(["prepare", "none.csv", "data"], tmp_path)
+        demo = server.run(["demo", "--help"], tmp_path)
+
+    assert version == (0, f"conseq {conseq.__version__}\n")
+    assert unknown[0] == 2
+    assert unknown[1].startswith("conseq: unknown command 'fly'")
+    assert refused == (2, "conseq prepare: none.csv: there is no such file\n")
+    assert demo[0] == 0
+    assert "usage: conseq demo" in demo[1]
+
+
+def test_what_the_shell_must_read_is_left_to_it() -> None:
+    assert only_conseq("conseq train next_item data --split.val 2014-01-01")
+    assert not only_conseq("conseq recommend bundle | head")
+    assert not only_conseq("conseq compare runs/*")
+    assert not only_conseq("printf 'a' > file")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CommandServer]:
+    with CommandServer() as started:
+        yield started
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name, page in PAGES.items() if steps(page.read_text())])
-def test_what_a_page_shows_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_page_shows_runs(
+    page: str, server: CommandServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if page.startswith("docs/methods/") and Path(page).stem not in METHODS:
         pytest.skip(f"{Path(page).stem} is not in METHODS")
     monkeypatch.chdir(tmp_path)
@@ -136,7 +170,13 @@ def test_what_a_page_shows_runs(page: str, tmp_path: Path, monkeypatch: pytest.M
         if step.kind == "file":
             Path(step.title).write_text(step.source, encoding="utf-8")
             continue
-        printed = run_python(step, namespace, page) if step.kind == "python" else run_command(step)
+        if step.kind == "python":
+            printed = run_python(step, namespace, page)
+        elif page == FIRST or not only_conseq(step.source):
+            printed = run_command(step)
+        else:
+            status, printed = server.run(shlex.split(step.source)[1:], tmp_path)
+            assert status == 0, f"$ {step.source}\nended with {status}:\n{printed}"
         assert shows(printed, step.shown), f"{step.source}\nprinted:\n{printed}\nthe page shows:\n{step.shown}"
 
 
@@ -161,12 +201,17 @@ def run_python(step: Step, namespace: dict[str, object], page: str) -> str:
     return out.getvalue()
 
 
+def only_conseq(command: str) -> bool:
+    """Whether a command is ``conseq`` with arguments, and nothing of the shell's."""
+    return command.startswith("conseq ") and not set(command) & set("|<>&;$`*~")
+
+
 def run_command(step: Step) -> str:
     """Gives what the command prints, on standard output and on standard error."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         ["bash", "-c", step.source],
-        env={**os.environ, "PATH": path, "COLUMNS": "120"},
+        env={**os.environ, "PATH": path, "COLUMNS": WIDTH},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
