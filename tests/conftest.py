@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# Toy tensors are slower on two threads than on one, and far slower where the cores are shared.
+# Toy tensors are slower on two threads than on one, and far slower where the cores are shared: here, and in the
+# processes that tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

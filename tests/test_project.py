@@ -17,7 +17,7 @@ from conseq.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-HEAVY = ["torch", "polars", "scipy", "pandas", "pyarrow", "tensorboard"]
+HEAVY = ["torch", "polars", "scipy", "pandas", "pyarrow", "tensorboard", "optuna"]
 
 
 def tracked() -> list[Path]:
@@ -87,7 +87,7 @@ def test_the_tested_set_names_every_requirement_within_its_bound() -> None:
 
 
 def test_the_lowest_set_is_the_bounds_of_what_users_install() -> None:
-    extras = ("pandas", "report", "tensorboard", "test")
+    extras = ("pandas", "report", "tensorboard", "tune", "test")
     asked = [one for extra in extras for one in PYPROJECT["optional-dependencies"][extra]]
     users = {name_of(one) for one in PYPROJECT["dependencies"] + asked} - {"conseq"}
     lowest, bounds = pins("constraints-lowest.txt"), requirements()

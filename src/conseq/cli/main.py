@@ -11,6 +11,7 @@ import conseq
 COMMANDS = {
     "prepare": "read a log, filter it, and store it for training",
     "train": "train a method on a prepared folder or a log, and judge it",
+    "tune": "search for settings: trials compared on validation, the winner judged",
     "evaluate": "judge a run or a bundle on held-out items under a stated protocol",
     "compare": "compare finished runs with one another",
     "analyse": "noise, user groups, cost, representations and clusters of a stored model",

@@ -69,6 +69,51 @@ class Outcome:
     folder: Path | None
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a training gives whose test part was left alone.
+
+    Attributes:
+        best_epoch: The epoch that validation picked.
+        epochs: Epochs trained.
+        value: The validation metric of that epoch.
+    """
+
+    best_epoch: int
+    epochs: int
+    value: float
+
+
+def fit(
+    config: RunConfig,
+    log: InteractionLog,
+    *,
+    folder: Path | None = None,
+    start: Path | None = None,
+    show: Show = "nothing",
+) -> Fitted:
+    """Trains as ``config`` says and does not touch the test part; :func:`run` goes on with its folder and judges.
+
+    Args:
+        config: The experiment.
+        log: What to learn from.
+        folder: The run's folder: configuration, metrics, checkpoint. None: nothing is written.
+        start: As of :func:`run`.
+        show: Progress on standard error.
+
+    Returns:
+        What validation found.
+
+    Raises:
+        ValueError: as :func:`run`, as do the others.
+        BlockingIOError: if another process is at work in the folder.
+        FloatingPointError: if the loss, or a score in validation, is not finite.
+        Stopped: after Ctrl-C, with the state saved.
+    """
+    with _training(config, log, folder, start, show=show) as (_, _, trainer):
+        return Fitted(trainer.stopping.best_epoch, trainer.epoch - 1, trainer.stopping.best)
+
+
 def run(
     config: RunConfig,
     log: InteractionLog,
@@ -100,6 +145,30 @@ def run(
         FloatingPointError: if the loss, or a score in validation, is not finite.
         Stopped: after Ctrl-C, with the state saved.
     """
+    with _training(config, log, folder, start, show=show, tensorboard=tensorboard) as (method, split, trainer):
+        both: tuple[History, History] = ("exclude", "keep")
+        evaluations = {history: judge(method.encoder, split, history=history) for history in both}
+        outcome = Outcome(
+            config, method.encoder, split, trainer.stopping.best_epoch, trainer.epoch - 1, evaluations, folder
+        )
+        if folder is not None:
+            for evaluation in evaluations.values():
+                evaluation.save(folder)
+            save(outcome, log, folder / "bundle")
+    return outcome
+
+
+@contextmanager
+def _training(
+    config: RunConfig,
+    log: InteractionLog,
+    folder: Path | None,
+    start: Path | None,
+    *,
+    show: Show,
+    tensorboard: bool = False,
+) -> Iterator[tuple[Method[Any], Split, Trainer]]:
+    """Trains, and holds the folder while what it gives (the method with the weights of the best epoch) is judged."""
     one_of(get_args(Show), show, name="show")
     parse_metric(config.training.metric)
     split = config.split.cut(log)
@@ -114,16 +183,7 @@ def run(
             print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
         trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
         say_what_the_pick_lacks(method, trainer.stopping.best_epoch, config.training.epochs)
-        both: tuple[History, History] = ("exclude", "keep")
-        evaluations = {history: judge(method.encoder, split, history=history) for history in both}
-        outcome = Outcome(
-            config, method.encoder, split, trainer.stopping.best_epoch, trainer.epoch - 1, evaluations, folder
-        )
-        if folder is not None:
-            for evaluation in evaluations.values():
-                evaluation.save(folder)
-            save(outcome, log, folder / "bundle")
-    return outcome
+        yield method, split, trainer
 
 
 def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vocabulary | None = None) -> Method[Any]:
@@ -336,4 +396,4 @@ def _finishing_the_step(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-__all__ = ["LEAVE_ONE_OUT_NOTE", "Outcome", "Stopped", "build", "judge", "run", "save"]
+__all__ = ["LEAVE_ONE_OUT_NOTE", "Fitted", "Outcome", "Stopped", "build", "fit", "judge", "run", "save"]
