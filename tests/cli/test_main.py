@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,24 @@ def test_the_bundle_of_a_run_that_is_not_finished_is_told_apart(
     for asked in (tmp_path / "run", tmp_path / "run/bundle"):
         assert main(["recommend", str(asked), "--history", "i1"]) == 2
         assert "is not finished: give its `conseq train` command again to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
+    own: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, own.get(name, ""))
+        if name not in own:
+            monkeypatch.delenv(name)
+
+    main(["data", "list"])
+
+    assert os.environ.get("GOMP_SPINCOUNT") == found
