@@ -62,6 +62,13 @@ def test_every_value_is_one_of_the_space(sampler: Sampler) -> None:
         SPACE.config(one)
 
 
+def test_two_seeds_have_no_trial_in_common() -> None:
+    first, second = ({str(values) for values, _ in trials(12, "random", seed=seed)} for seed in (0, 1))
+
+    assert len(first) == len(second) == 12
+    assert not first & second
+
+
 def test_a_range_of_logarithms_is_drawn_evenly_over_them() -> None:
     found = [values["training.learning_rate"] for values, _ in trials(60, "random")]
 

@@ -129,6 +129,8 @@ def test_a_search_without_any_value_says_why(tmp_path: Path) -> None:
         tune(space(), LOG, tmp_path / "budget", trials=1, budget=0.0)
     with pytest.raises(ValueError, match="trials: at least 1, found 0"):
         tune(space(), LOG, tmp_path / "trials", trials=0)
+    with pytest.raises(ValueError, match="seed: at least 0, found -1"):
+        tune(space(), LOG, tmp_path / "seed", seed=-1)
     with pytest.raises(ValueError, match="learning_rate: a grid needs a step"):
         tune(space(), LOG, tmp_path / "grid", sampler="grid")
     assert not (tmp_path / "grid").exists()
@@ -146,22 +148,23 @@ def test_a_budget_leaves_the_rest_to_the_next_call(tmp_path: Path) -> None:
 
 def test_another_search_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "search"
-    tune(space(), LOG, folder, trials=1, judge=False)
+    one_head = space(encoder={"heads": 1})
+    tune(one_head, LOG, folder, trials=1, judge=False)
     other, _ = synthetic(n_users=50, seed=1)
 
     with pytest.raises(ValueError, match="search holds another search; it differs in space"):
-        tune(space(encoder={"layers": 2}), LOG, folder)
+        tune(space(encoder={"heads": 1, "layers": 2}), LOG, folder)
     with pytest.raises(ValueError, match="search holds another search; it differs in sampler, seed"):
-        tune(space(), LOG, folder, sampler="random", seed=4)
+        tune(one_head, LOG, folder, sampler="random", seed=4)
     with pytest.raises(ValueError, match="search holds another search; it differs in data"):
-        tune(space(), other, folder)
+        tune(one_head, other, folder)
     with (folder / "trials.jsonl").open("a") as file:
         file.write('{"number": 2}\n')
     with pytest.raises(ValueError, match=r"trials\.jsonl:2: not the record of a trial"):
-        tune(space(), LOG, folder)
+        tune(one_head, LOG, folder)
     (folder / "search.json").write_text("[]")
     with pytest.raises(ValueError, match=r"search\.json: not the record of a search: expected an object, found list"):
-        tune(space(), LOG, folder)
+        tune(one_head, LOG, folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="mine is not empty and holds no search"):

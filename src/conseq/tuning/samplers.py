@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from conseq.tuning.space import Choice, Range, Space
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def suggest(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kinds = {name: _distribution(one) for name, one in space.varied.items()}
     # A generator of its own for every trial: what it draws must not depend on the trials that this process has seen.
-    own = seed + len(before)
+    # Their sum would not do: the trials of one seed would be those of the next one, moved by one.
+    own = int(np.random.SeedSequence([seed, len(before)]).generate_state(1)[0])
     chosen = (
         optuna.samplers.RandomSampler(seed=own)
         if sampler == "random"

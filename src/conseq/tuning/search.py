@@ -118,6 +118,8 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
     one_of(get_args(Sampler), sampler, name="sampler")
     if trials < 1:
         raise ValueError(f"trials: at least 1, found {trials}")
+    if seed < 0:
+        raise ValueError(f"seed: at least 0, found {seed}")
     if sampler == "grid":
         next(space.grid())  # a range that cannot be counted is told before anything is written
     search = _Search(space, log, Path(folder), sampler, seed, show)
