@@ -67,6 +67,7 @@ BENCHMARKS = (
     ),
     Benchmark("prepare", "Preparing a log from a file", "prepare.py"),
     Benchmark("serving", "Recommending from a bundle", "serving.py"),
+    Benchmark("http", "The service under load: requests answered in batches, and one by one", "serving_http.py"),
 )
 
 

@@ -87,7 +87,7 @@ def test_the_tested_set_names_every_requirement_within_its_bound() -> None:
 
 
 def test_the_lowest_set_is_the_bounds_of_what_users_install() -> None:
-    extras = ("pandas", "report", "tensorboard", "tune", "test")
+    extras = ("pandas", "report", "serve", "tensorboard", "tune", "test")
     asked = [one for extra in extras for one in PYPROJECT["optional-dependencies"][extra]]
     users = {name_of(one) for one in PYPROJECT["dependencies"] + asked} - {"conseq"}
     lowest, bounds = pins("constraints-lowest.txt"), requirements()

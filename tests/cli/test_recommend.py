@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 
@@ -93,11 +94,73 @@ def test_one_history_is_printed_best_first(bundle: Path, capsys: pytest.CaptureF
     assert [line.split(maxsplit=2)[2] for line in lines] == expected.ids.tolist()
 
 
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    (tmp_path / "log.csv").write_text("user,item,time\nu 1,a,1\nu 1,é,2\n007,b,1\n007,new,2\n", encoding="utf-8")
+    return tmp_path / "log.csv"
+
+
+def test_every_user_of_a_log_gets_rows(
+    bundle: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = Recommender.load(bundle).recommend_table({"u 1": ["a", "é"], "007": ["b"]}, 2)
+    assert recommend.run([str(bundle), "--log", str(log), "-k", "2"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["user_id"], row["item_id"], int(row["rank"])) for row in rows] == expected.select(
+        "user_id", "item_id", "rank"
+    ).rows()
+    for name, of in (("r.parquet", pl.read_parquet), ("r.csv", pl.read_csv), ("r.jsonl", pl.read_ndjson)):
+        assert recommend.run([str(bundle), "--log", str(log), "-k", "2", "--out", str(tmp_path / name)]) == 0
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert f"4 recommendations written to {tmp_path / name}" in shown.err
+        found = of(tmp_path / name)
+        assert found.columns == ["user_id", "item_id", "score", "rank"]
+        assert found.get_column("score").to_list() == pytest.approx(expected.get_column("score").to_list())
+        assert found.get_column("rank").to_list() == [1, 2, 1, 2]
+
+
+def test_chosen_users_of_a_log_as_one_json_object(bundle: Path, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = _json(capsys, bundle, "--log", log, "--users", '["007"]', "-k", 2, "--exclude", "a")
+    assert shown == {
+        "k": 2,
+        "recommendations": {"007": Recommender.load(bundle).recommend(["b"], 2, exclude=["a"]).to_dicts()},
+    }
+    with pytest.raises(KeyError, match="'u' is not among the 2 users"):
+        recommend.run([str(bundle), "--log", str(log), "--users", "u"])
+
+
+def test_histories_can_be_answered_in_a_file(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "h.jsonl").write_text('["a"]\n[]\n["c d"]\n', encoding="utf-8")
+    options = ["--histories", str(tmp_path / "h.jsonl"), "-k", "1", "--on-empty", "blank"]
+    assert recommend.run([str(bundle), *options, "--out", str(tmp_path / "r.csv")]) == 0
+    found = pl.read_csv(tmp_path / "r.csv")
+    model = Recommender.load(bundle)
+    assert found.select("history", "item_id", "rank").rows() == [
+        (1, model.recommend(["a"], 1).ids[0], 1),
+        (3, model.recommend(["c d"], 1).ids[0], 1),
+    ]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--history", "a", "--users", "u"], "--users are of a log"),
+        (["--history", "a", "--out", "r.csv", "--json"], "give --out, which writes a file, or --json"),
+        (["--history", "a", "--out", "r.xls"], r"r.xls: cannot tell the format from the name; known: .parquet, .csv"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused(bundle: Path, options: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recommend.run([str(bundle), *options])
+
+
 @pytest.mark.parametrize(
     "given", [[], ["--history", "a", "--history-json", "[]"], ["--history", "", "--history-json", "[]"]]
 )
 def test_exactly_one_way_of_giving_histories_is_needed(bundle: Path, given: list[str]) -> None:
-    with pytest.raises(ValueError, match="give one of --history, --history-json and --histories"):
+    with pytest.raises(ValueError, match="give one of --history, --history-json, --histories, --log"):
         recommend.run([str(bundle), *given])
 
 

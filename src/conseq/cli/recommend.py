@@ -1,4 +1,4 @@
-"""``conseq recommend``: items for histories, from a bundle."""
+"""``conseq recommend``: items for histories or for the users of a log, from a bundle."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from conseq.serving.recommender import Recommendations
 
 
 @dataclass(frozen=True)
 class Options:
-    """Recommends items for one history or a file of them."""
+    """Recommends items for one history, a file of them, or the users of a log."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """The bundle's folder."""
@@ -24,6 +29,12 @@ class Options:
     """The same as a JSON array, for ids with spaces."""
     histories: Path | None = None
     """A file with one history per line: ids separated by spaces, or (.jsonl) a JSON array."""
+    log: str | None = None
+    """A prepared folder, or a log: recommend for its users."""
+    users: str | None = None
+    """Only these users of the log: ids separated by spaces, a JSON array, or @FILE with one id per line."""
+    out: Path | None = None
+    """Write a table to this file: .parquet, .csv or .jsonl."""
     k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
     """Items to recommend."""
     exclude: str = ""
@@ -43,12 +54,56 @@ class Options:
 def run(argv: list[str]) -> int:
     """Runs the command and gives its exit status."""
     options = tyro.cli(Options, prog="conseq recommend", args=argv)
-    from conseq.serving.histories import history_from_json, ids_from, read_histories, words
+    from conseq.serving.export import check_table_name
+    from conseq.serving.histories import ids_from
+
+    given = {
+        "--history": options.history,
+        "--history-json": options.history_json,
+        "--histories": options.histories,
+        "--log": options.log,
+    }
+    if sum(one is not None for one in given.values()) != 1:
+        raise ValueError(f"give one of {', '.join(given)}")
+    if options.users is not None and options.log is None:
+        raise ValueError("--users are of a log; give it with --log")
+    if options.out is not None:
+        if options.json:
+            raise ValueError("give --out, which writes a file, or --json, which prints")
+        check_table_name(options.out)
+    asked: dict[str, Any] = {
+        "exclude_seen": not options.include_seen,
+        "candidates": None if options.candidates is None else ids_from(options.candidates),
+        "exclude": ids_from(options.exclude),
+        "unknown": options.unknown,
+        "on_empty": options.on_empty,
+    }
+    return _for_users(options, asked) if options.log is not None else _for_histories(options, asked)
+
+
+def _for_users(options: Options, asked: dict[str, Any]) -> int:
+    """Recommends for the users of a log."""
+    from conseq.data.readers import read
+    from conseq.serving.histories import ids_from
     from conseq.serving.recommender import Recommender
 
-    given = (options.history, options.history_json, options.histories)
-    if sum(one is not None for one in given) != 1:
-        raise ValueError("give one of --history, --history-json and --histories")
+    users = None if options.users is None else ids_from(options.users)
+    log = read(options.log or "")
+    found = Recommender.load(options.bundle).recommend_table(log, options.k, users=users, **asked)
+    if not options.json:
+        return _written(found, options)
+    answers: dict[str, list[dict[str, Any]]] = {user: [] for user in (log.user_ids.ids if users is None else users)}
+    for row in found.iter_rows(named=True):
+        answers[row.pop("user_id")].append(row)
+    print(json.dumps({"k": options.k, "recommendations": answers}))
+    return 0
+
+
+def _for_histories(options: Options, asked: dict[str, Any]) -> int:
+    """Recommends for histories that the command or a file of them gives."""
+    from conseq.serving.histories import history_from_json, read_histories, words
+    from conseq.serving.recommender import Recommender
+
     histories: Any
     if options.histories is not None:
         histories = read_histories(options.histories)
@@ -56,26 +111,37 @@ def run(argv: list[str]) -> int:
         histories = [history_from_json(options.history_json, source="--history-json")]
     else:
         histories = [words(options.history or "")]
-    found = Recommender.load(options.bundle).recommend(
-        histories,
-        options.k,
-        exclude_seen=not options.include_seen,
-        candidates=None if options.candidates is None else ids_from(options.candidates),
-        exclude=ids_from(options.exclude),
-        unknown=options.unknown,
-        on_empty=options.on_empty,
-    )
+    found = Recommender.load(options.bundle).recommend(histories, options.k, **asked)
     answers = found.to_dicts() if options.histories is not None else found.to_dicts()[0]
     if options.json:
         print(json.dumps({"k": options.k, "dropped": found.dropped, "recommendations": answers}))
         return 0
     if found.dropped:
         print(f"unknown items left out of the histories: {found.dropped}", file=sys.stderr)
-    if options.histories is None:
-        for one in answers:
-            print(f"{one['rank']:>4}  {one['score']:>10.4f}  {one['item_id']}")
+    if options.histories is not None or options.out is not None:
+        return _written(_table(found), options)
+    for one in answers:
+        print(f"{one['rank']:>4}  {one['score']:>10.4f}  {one['item_id']}")
+    return 0
+
+
+def _table(found: Recommendations) -> pl.DataFrame:
+    """Gives recommendations with the number of each history, from 1, as the lines of a file are counted."""
+    import polars as pl
+
+    rows = [{"history": line, **one} for line, answer in enumerate(found.to_dicts(), 1) for one in answer]
+    return pl.DataFrame(rows, schema={"history": pl.Int64, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int64})
+
+
+def _written(table: pl.DataFrame, options: Options) -> int:
+    """Writes a table to the file that is asked for, or prints it."""
+    from conseq.serving.export import export_table
+
+    if options.out is not None:
+        export_table(table, options.out)
+        print(f"{table.height} recommendations written to {options.out}", file=sys.stderr)
         return 0
-    table = csv.DictWriter(sys.stdout, ["history", "item_id", "score", "rank"], lineterminator="\n")
-    table.writeheader()
-    table.writerows({"history": line, **one} for line, answer in enumerate(answers, 1) for one in answer)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(table.iter_rows())
     return 0

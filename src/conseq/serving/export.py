@@ -1,4 +1,4 @@
-"""Vectors in files that other programs read."""
+"""Vectors and recommendations in files that other programs read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import safetensors.numpy
 from conseq.data.files import atomic_path, atomic_write, write_parquet
 
 Format = Literal["npz", "parquet", "safetensors"]
+TABLES = (".parquet", ".csv", ".jsonl")
 FORMATS: tuple[Format, ...] = ("npz", "parquet", "safetensors")
 
 
@@ -72,6 +73,45 @@ def format_of(path: Path) -> Format:
         if path.suffix == f".{form}":
             return form
     raise ValueError(f"{path}: cannot tell the format from the name; use --format with one of {', '.join(FORMATS)}")
+
+
+def export_table(table: pl.DataFrame, path: Path | str) -> Path:
+    """Writes a table of recommendations to one file, whole or not at all.
+
+    Args:
+        table: What :meth:`conseq.Recommender.recommend_table` gives, or any other of plain columns.
+        path: The file to write: ``.parquet``, ``.csv``, or ``.jsonl`` (an object a row).
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if the name tells none of these formats.
+        OSError: if the file cannot be written; what stood there stays.
+    """
+    path = Path(path)
+    check_table_name(path)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            write_parquet(table, temporary)
+        elif path.suffix == ".csv":
+            table.write_csv(temporary)
+        else:
+            table.write_ndjson(temporary)
+    return path
+
+
+def check_table_name(path: Path) -> None:
+    """Does nothing if a table can be written to a file of this name.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: if the name tells no format.
+    """
+    if path.suffix not in TABLES:
+        raise ValueError(f"{path}: cannot tell the format from the name; known: {', '.join(TABLES)}")
 
 
 def _write_parquet(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path) -> None:

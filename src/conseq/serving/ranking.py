@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Literal, get_args
 
 import torch
@@ -70,12 +70,15 @@ class Ranker:
         self.scorer = scorer
         self.query = query
         self.device = device_of(scorer)
-        everything = torch.arange(1, scorer.n_items + 1)
-        self.numbers = (everything if query.candidates is None else query.candidates).to(self.device)
+        self.numbers = torch.arange(1, scorer.n_items + 1, device=self.device)
+        self.column_of = torch.arange(-1, scorer.n_items, device=self.device)
+        self.counts = None if counts is None else counts.to(self.device)
+        if query.candidates is not None:
+            self.numbers = query.candidates.to(self.device)
+            self.column_of = torch.full((scorer.n_items + 1,), -1, device=self.device)
+            self.column_of[self.numbers] = torch.arange(self.numbers.numel(), device=self.device)
+            self.counts = None if self.counts is None else self.counts[self.numbers - 1]
         self.width = min(query.k, self.numbers.numel())
-        self.column_of = torch.full((scorer.n_items + 1,), -1, device=self.device)
-        self.column_of[self.numbers] = torch.arange(self.numbers.numel(), device=self.device)
-        self.counts = None if counts is None else counts.to(self.device)[self.numbers - 1]
         excluded = self.column_of[query.exclude.to(self.device)]
         self.excluded = excluded[excluded >= 0]
         self.table = self._table()
@@ -226,6 +229,6 @@ def parts(rows: Tensor, size: int) -> Iterator[Tensor]:
 
 def device_of(scorer: Scorer) -> torch.device:
     """Gives the device that holds the scorer."""
-    for tensor in (*scorer.parameters(), *scorer.buffers()):
+    for tensor in chain(scorer.parameters(), scorer.buffers()):
         return tensor.device
     return torch.device("cpu")

@@ -1,0 +1,151 @@
+"""``conseq serve``, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import uvicorn
+
+from conseq.cli import serve
+from conseq.cli.main import main
+from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.sasrec import SASRecConfig
+from conseq.nn.items import ItemTable
+from conseq.serving.bundle import save_bundle
+from conseq.serving.http import application
+from conseq.serving.recommender import Recommender
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = SASRecConfig(width=8, layers=1, max_length=4)
+    save_bundle(config(ItemTable(3, 8)), config, Vocabulary(list("abc"), start=1), tmp_path / "b", {}, counts=[1, 3, 2])
+    return tmp_path / "b"
+
+
+@pytest.fixture
+def process(bundle: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\nu,b,2\n", encoding="utf-8")
+    options = [
+        "--port",
+        "0",
+        "--log",
+        str(tmp_path / "log.csv"),
+        "--on-empty",
+        "popular",
+        "--threads",
+        "1",
+        "--access-log",
+    ]
+    command = [sys.executable, "-m", "conseq.cli.main", "serve", str(bundle), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
+def test_it_says_where_it_answers_and_ends_with_the_signal(
+    process: subprocess.Popen[str], bundle: Path, stop: signal.Signals, status: int
+) -> None:
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    line = next(line for line in lines if "answers at" in line)  # what reading a log shows comes before it
+    found = re.search(r"answers at (http://127\.0\.0\.1:\d+)", line)
+    assert found is not None
+    answers = []
+    for body in ({"users": ["u"], "k": 1}, {"history": [], "k": 1}):
+        asked = urllib.request.Request(
+            found[1] + "/recommend", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            answers.append(json.load(answer)["recommendations"])
+    assert answers[0][0][0]["item_id"] == Recommender.load(bundle).recommend(["a", "b"], 1).ids[0] == "c"
+    assert answers[1][0]["item_id"] == "b"
+    process.send_signal(stop)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert '"POST /recommend HTTP/1.1" 200' in printed
+
+
+def test_the_requests_of_the_guide_get_what_it_shows(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "serve.md").read_text(encoding="utf-8")
+    asked = re.findall(r"^\$ curl http://127.0.0.1:8000(/\w+) .* -d '(.+)'\n(.*)", page, re.MULTILINE)
+    assert len(asked) == 5
+    config = SASRecConfig(width=8, layers=1, max_length=4)
+    ids = Vocabulary(["k1-00", "k1-01", "k1-02", "k1-03", "k4-07"], start=1)
+    save_bundle(config(ItemTable(5, 8)), config, ids, tmp_path / "bundle", {}, counts=[1] * 5)
+    app = application(tmp_path / "bundle", look_every=0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            for path, body, shown in asked:
+                request = urllib.request.Request(url + path, body.encode(), {"Content-Type": "application/json"})
+                try:
+                    with urllib.request.urlopen(request, timeout=60) as answer:
+                        printed = answer.read().decode()
+                except urllib.error.HTTPError as refused:
+                    printed = refused.read().decode()
+                keys, shown_keys = (re.findall(r'"(\w+)":', text) for text in (printed, shown))
+                assert shown_keys == keys[: len(shown_keys)]
+                assert "..." in shown or len(shown_keys) == len(keys)
+                assert "detail" not in shown or shown == printed
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", str(bundle), "--port", str(port)]) == 2
+    assert f"127.0.0.1, port {port}: cannot listen there: address already in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--port", "70000"], "port 70000: expected 0 to 65535"),
+        (["--host", "no.such.host.invalid"], "no.such.host.invalid, port 0: cannot listen there"),
+        (["--most-k", "0"], "k is 0; it must be at least 1"),
+        (["--look-every", "-1"], "look_every is -1"),
+        (["--log", "nowhere.csv"], "nowhere.csv"),
+        (["--device", "quantum"], "quantum"),
+        (["--threads", "0"], "threads is 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_message(
+    bundle: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(bundle), *(["--port", "0"] if "--port" not in options else []), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_the_client_to_confirm_their_first_piece() -> None:
+    with serve._listening("127.0.0.1", 0) as listening:
+        # asyncio asks this of a connection before it turns Nagle's algorithm off.
+        assert listening.proto == socket.IPPROTO_TCP
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
+def test_no_bundle_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert f"{tmp_path} is not a bundle" in capsys.readouterr().err
