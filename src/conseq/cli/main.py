@@ -7,6 +7,7 @@ import os
 import sys
 
 import conseq
+from conseq.cores import cores
 
 COMMANDS = {
     "prepare": "read a log, filter it, and store it for training",
@@ -70,12 +71,14 @@ def _run(name: str, argv: list[str]) -> int:
 
 
 def _share_the_cores() -> None:
-    """Lets threads that wait for another one sleep sooner; must come before torch is imported."""
+    """Lets threads be as many as this process may use, and sleep soon; must come before torch is imported."""
     # GNU's OpenMP, which torch has on Linux, lets them spin for about a millisecond. Where others are at work on the
     # cores, they take from the very thread that is waited for: twice the time. This is some 30 microseconds, and costs
     # nothing where the machine is idle.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if "OMP_NUM_THREADS" not in os.environ and (mine := cores()) < (os.cpu_count() or 1):
+        os.environ["OMP_NUM_THREADS"] = str(mine)  # torch would count the cores of the machine, not a container's share
 
 
 def _message(error: Exception) -> object:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from conseq.cores import cores
 from conseq.run.config import RunConfig, encoder_class, method_class
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -95,11 +95,6 @@ def versions() -> dict[str, str]:
     """Gives the versions of what computes a run."""
     found = {name: metadata.version(name) for name in ("conseq", "torch", "numpy", "polars")}
     return {**found, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-
-
-def cores() -> int:
-    """Gives the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _git(*arguments: str) -> str:

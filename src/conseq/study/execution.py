@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from conseq.cores import cores
 from conseq.data.files import atomic_write
 from conseq.run.config import RunConfig
-from conseq.run.provenance import cores
 from conseq.study.asked import Asked
 from conseq.study.child import STOPPED
 from conseq.study.equal_code import EQUAL_CODE, read_equal_code
