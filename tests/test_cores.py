@@ -61,6 +61,18 @@ def test_the_older_groups_are_read_too(system: Path, quota: str, expected: int) 
     assert cores() == expected
 
 
+def test_the_folder_of_the_older_groups_may_name_the_controllers_in_another_order(system: Path) -> None:
+    quota = {"cpu,cpuacct__x__cpu_DOT_cfs_quota_us": "200000", "cpu,cpuacct__x__cpu_DOT_cfs_period_us": "100000"}
+    _write(system, "4:cpuacct,cpu:/x\n", **quota)
+    assert cores() == 2
+
+
+@pytest.mark.parametrize("own", ["", "nonsense\n", "0:\n", "a:b:c:d\n"])
+def test_a_line_that_is_none_is_passed_over(system: Path, own: str) -> None:
+    _write(system, own)
+    assert cores() == 64
+
+
 def test_more_than_there_are_is_not_believed(system: Path) -> None:
     _write(system, "0::/\n", cpu_DOT_max="12800000 100000")
     assert cores() == 64

@@ -32,13 +32,17 @@ def _quotas(system: Path, own: Path) -> Iterator[float]:
     except (OSError, UnicodeDecodeError):
         return  # not Linux
     for line in lines:
-        _, controllers, group = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = system / controllers if controllers else system
+        # The older groups are mounted by the controllers' names, in an order that need not be the line's.
+        roots = [system / one for one in {controllers, "cpu", "cpu,cpuacct"}] if controllers else [system]
         # A container sees its own group as the root, though it may be told of the path outside.
-        for folder in (root / group.lstrip("/"), *(root / one for one in Path(group.lstrip("/")).parents)):
-            yield from _quota(folder)
+        own_path = group.lstrip("/")
+        for root in roots:
+            for folder in (root / own_path, *(root / one for one in Path(own_path).parents)):
+                yield from _quota(folder)
 
 
 def _quota(folder: Path) -> Iterator[float]:

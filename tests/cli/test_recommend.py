@@ -15,6 +15,7 @@ from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.nn.items import ItemTable
 from conseq.serving.bundle import save_bundle
+from conseq.serving.export import export_table
 from conseq.serving.recommender import Recommender
 
 IDS = ["a", "b", "c d", "007", "é"]
@@ -114,6 +115,7 @@ def test_every_user_of_a_log_gets_rows(
         shown = capsys.readouterr()
         assert shown.out == ""
         assert f"4 recommendations written to {tmp_path / name}" in shown.err
+        assert "unknown items left out of the histories: 1\n" in shown.err
         found = of(tmp_path / name)
         assert found.columns == ["user_id", "item_id", "score", "rank"]
         assert found.get_column("score").to_list() == pytest.approx(expected.get_column("score").to_list())
@@ -124,10 +126,35 @@ def test_chosen_users_of_a_log_as_one_json_object(bundle: Path, log: Path, capsy
     shown = _json(capsys, bundle, "--log", log, "--users", '["007"]', "-k", 2, "--exclude", "a")
     assert shown == {
         "k": 2,
+        "dropped": 1,
         "recommendations": {"007": Recommender.load(bundle).recommend(["b"], 2, exclude=["a"]).to_dicts()},
     }
+    assert _json(capsys, bundle, "--log", log, "--users", "007 007", "-k", 2, "--exclude", "a") == shown
     with pytest.raises(KeyError, match="'u' is not among the 2 users"):
         recommend.run([str(bundle), "--log", str(log), "--users", "u"])
+
+
+def test_a_user_without_a_known_item_is_named(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\nv,elsewhere,1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="user 'v' has no item that the model knows"):
+        recommend.run([str(bundle), "--log", str(tmp_path / "log.csv")])
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_computed_or_by_its_name(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.csv").mkdir()
+    monkeypatch.setattr(Recommender, "load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(IsADirectoryError, match=r"r.csv is a folder"):
+        recommend.run([str(bundle), "--history", "a", "--out", str(tmp_path / "r.csv")])
+
+    def full(*_: object) -> None:
+        raise OSError("File too large (os error 27)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_ndjson", full)
+    with pytest.raises(OSError, match=r"r.jsonl: cannot be written: File too large"):
+        export_table(pl.DataFrame({"a": [1]}), tmp_path / "r.jsonl")
+    assert [one.name for one in tmp_path.iterdir() if "jsonl" in one.name] == []
 
 
 def test_histories_can_be_answered_in_a_file(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

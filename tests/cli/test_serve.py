@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,8 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.fixture
 def process(bundle: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\nu,b,2\n", encoding="utf-8")
-    options = [
-        "--port",
-        "0",
-        "--log",
-        str(tmp_path / "log.csv"),
-        "--on-empty",
-        "popular",
-        "--threads",
-        "1",
-        "--access-log",
-    ]
+    given = f"--port 0 --log {tmp_path / 'log.csv'} --on-empty popular --threads 1 --most-seconds 1 --access-log"
+    options = given.split()
     command = [sys.executable, "-m", "conseq.cli.main", "serve", str(bundle), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         yield process
@@ -74,8 +66,12 @@ def test_it_says_where_it_answers_and_ends_with_the_signal(
             answers.append(json.load(answer)["recommendations"])
     assert answers[0][0][0]["item_id"] == Recommender.load(bundle).recommend(["a", "b"], 1).ids[0] == "c"
     assert answers[1][0]["item_id"] == "b"
+    host, port = found[1].removeprefix("http://").split(":")
+    stalled = socket.create_connection((host, int(port)))
+    stalled.sendall(b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
     process.send_signal(stop)
     printed, _ = process.communicate(timeout=60)
+    stalled.close()
     assert process.returncode == status
     assert '"POST /recommend HTTP/1.1" 200' in printed
 
@@ -139,11 +135,28 @@ def test_what_cannot_be_meant_is_one_message(
 
 
 def test_answers_do_not_wait_for_the_client_to_confirm_their_first_piece() -> None:
-    with serve._listening("127.0.0.1", 0) as listening:
+    (listening,) = serve._listening("127.0.0.1", 0)
+    with listening:
         # asyncio asks this of a connection before it turns Nagle's algorithm off.
         assert listening.proto == socket.IPPROTO_TCP
         with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
             assert accepted.proto == socket.IPPROTO_TCP
+
+
+def test_all_addresses_of_a_name_have_one_port() -> None:
+    with ExitStack() as stack:
+        found = [stack.enter_context(one) for one in serve._listening("localhost", 0)]
+        (port,) = {one.getsockname()[1] for one in found}
+        socket.create_connection(("localhost", port), timeout=60).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_all_of_the_machines_addresses_are_those_of_ipv4_too() -> None:
+    with ExitStack() as stack:
+        found = [stack.enter_context(one) for one in serve._listening("::", 0)]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, found[0].getsockname()[1]), timeout=60).close()
 
 
 def test_no_bundle_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ class Options:
 def run(argv: list[str]) -> int:
     """Runs the command and gives its exit status."""
     options = tyro.cli(Options, prog="conseq recommend", args=argv)
-    from conseq.serving.export import check_table_name
+    from conseq.serving.export import check_table
     from conseq.serving.histories import ids_from
 
     given = {
@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
     if options.out is not None:
         if options.json:
             raise ValueError("give --out, which writes a file, or --json, which prints")
-        check_table_name(options.out)
+        check_table(options.out)
     asked: dict[str, Any] = {
         "exclude_seen": not options.include_seen,
         "candidates": None if options.candidates is None else ids_from(options.candidates),
@@ -84,18 +84,22 @@ def run(argv: list[str]) -> int:
 def _for_users(options: Options, asked: dict[str, Any]) -> int:
     """Recommends for the users of a log."""
     from conseq.data.readers import read
-    from conseq.serving.histories import ids_from
+    from conseq.serving.histories import ids_from, unknown_in
     from conseq.serving.recommender import Recommender
 
-    users = None if options.users is None else ids_from(options.users)
     log = read(options.log or "")
-    found = Recommender.load(options.bundle).recommend_table(log, options.k, users=users, **asked)
+    # Whoever is named twice gets one answer.
+    users = log.user_ids.ids if options.users is None else list(dict.fromkeys(ids_from(options.users)))
+    model = Recommender.load(options.bundle)
+    found = model.recommend_table(log, options.k, users=users, **asked)
+    dropped = unknown_in(log, log.user_ids.encode(users), model.item_ids)
     if not options.json:
+        _tell(dropped)
         return _written(found, options)
-    answers: dict[str, list[dict[str, Any]]] = {user: [] for user in (log.user_ids.ids if users is None else users)}
+    answers: dict[str, list[dict[str, Any]]] = {user: [] for user in users}
     for row in found.iter_rows(named=True):
         answers[row.pop("user_id")].append(row)
-    print(json.dumps({"k": options.k, "recommendations": answers}))
+    print(json.dumps({"k": options.k, "dropped": dropped, "recommendations": answers}))
     return 0
 
 
@@ -116,13 +120,17 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
     if options.json:
         print(json.dumps({"k": options.k, "dropped": found.dropped, "recommendations": answers}))
         return 0
-    if found.dropped:
-        print(f"unknown items left out of the histories: {found.dropped}", file=sys.stderr)
+    _tell(found.dropped)
     if options.histories is not None or options.out is not None:
         return _written(_table(found), options)
     for one in answers:
         print(f"{one['rank']:>4}  {one['score']:>10.4f}  {one['item_id']}")
     return 0
+
+
+def _tell(dropped: int) -> None:
+    if dropped:
+        print(f"unknown items left out of the histories: {dropped}", file=sys.stderr)
 
 
 def _table(found: Recommendations) -> pl.DataFrame:

@@ -90,18 +90,22 @@ def export_table(table: pl.DataFrame, path: Path | str) -> Path:
         OSError: if the file cannot be written; what stood there stays.
     """
     path = Path(path)
-    check_table_name(path)
-    with atomic_path(path) as temporary:
-        if path.suffix == ".parquet":
-            write_parquet(table, temporary)
-        elif path.suffix == ".csv":
-            table.write_csv(temporary)
-        else:
-            table.write_ndjson(temporary)
+    check_table(path)
+    try:
+        with atomic_path(path) as temporary:
+            if path.suffix == ".parquet":
+                table.write_parquet(temporary)
+            elif path.suffix == ".csv":
+                table.write_csv(temporary)
+            else:
+                table.write_ndjson(temporary)
+    except (pl.exceptions.PolarsError, OSError) as error:  # Polars names the temporary file, or none
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise OSError(f"{path}: cannot be written: {reason}") from None
     return path
 
 
-def check_table_name(path: Path) -> None:
+def check_table(path: Path) -> None:
     """Does nothing if a table can be written to a file of this name.
 
     Args:
@@ -109,9 +113,12 @@ def check_table_name(path: Path) -> None:
 
     Raises:
         ValueError: if the name tells no format.
+        IsADirectoryError: if it is a folder.
     """
     if path.suffix not in TABLES:
         raise ValueError(f"{path}: cannot tell the format from the name; known: {', '.join(TABLES)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
 
 
 def _write_parquet(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path) -> None:

@@ -221,6 +221,21 @@ def encode_log(
         yield histories, own.numel() - histories.ids.numel()
 
 
+def unknown_in(log: InteractionLog, users: npt.NDArray[np.int64], known: Vocabulary) -> int:
+    """Gives how many interactions of a log's users are with items that a vocabulary lacks.
+
+    Args:
+        log: The log.
+        users: int64, rows of the log.
+        known: The vocabulary.
+
+    Returns:
+        Their number.
+    """
+    strangers = np.array([False, *(one not in known for one in log.item_ids.ids)])
+    return sum(int(strangers[log.items[log.offsets[row] : log.offsets[row + 1]]].sum()) for row in users)
+
+
 def read_histories(path: Path) -> Iterator[list[str]]:
     """Gives the histories in a text file, one per line, oldest item first.
 

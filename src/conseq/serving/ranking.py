@@ -24,6 +24,35 @@ OnEmpty = Literal["error", "popular", "blank"]
 CPU_CELLS, DEVICE_CELLS, FEWEST_ROWS = 2**20, 2**26, 16
 
 
+class EmptyHistoryError(ValueError):
+    """A history has no known item, and may not have none.
+
+    Args:
+        row: Which one, counted from 0.
+
+    Attributes:
+        row: The same.
+    """
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        super().__init__(
+            f"history {row} has no known item (they are counted from 0); leave it out, or say what to do with such a "
+            "history: on_empty='popular' or 'blank' (--on-empty in a shell)"
+        )
+
+    def of(self, user: object) -> str:
+        """Gives what is said where it is a user's."""
+        return (
+            f"user {user!r:.60} has no item that the model knows; leave them out, or say what to do with such users: "
+            "on_empty='popular' or 'blank' (--on-empty in a shell)"
+        )
+
+
+class ScoresError(ValueError):
+    """A model's scores are not numbers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """What is asked of every history.
@@ -131,7 +160,7 @@ class Ranker:
             scores[seqs.rows[known], columns[known]] = -torch.inf
         values, columns = top_k(scores, self.width)
         if bool(values.isnan().any()):
-            raise ValueError("the model's scores are not numbers; its weights are damaged or training diverged")
+            raise ScoresError("the model's scores are not numbers; its weights are damaged or training diverged")
         return torch.where(values == -torch.inf, 0, self.numbers[columns]), values
 
     def _scores(self, seqs: Sequences) -> Iterator[Tensor]:
@@ -165,10 +194,7 @@ class Ranker:
 
     def _refuse_empty(self, empty: Tensor, first: int) -> None:
         if empty.numel() and self.query.on_empty == "error":
-            raise ValueError(
-                f"history {first + int(empty[0])} has no known item (they are counted from 0); leave it out, or say "
-                "what to do with such a history: on_empty='popular' or 'blank' (--on-empty in a shell)"
-            )
+            raise EmptyHistoryError(first + int(empty[0]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,11 +35,13 @@ from conseq.serving.histories import (
     histories_of,
     rows_of,
 )
-from conseq.serving.ranking import Answer, OnEmpty, Query, Ranker, answer, device_of, parts
+from conseq.serving.ranking import Answer, EmptyHistoryError, OnEmpty, Query, Ranker, answer, device_of, parts
 from conseq.serving.topk import top_k
 
 SIMILAR_CELLS = 2**22
 ENCODED_AT_ONCE = 512
+# A vector of zeros has the cosine 0 with all others.
+SHORTEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +231,10 @@ class Recommender:
         else:
             chosen, chosen_histories = histories_of(histories, users)
             blocks = encode_blocks(chosen_histories, self.item_ids, unknown=unknown, what="histories")
-        return self._table(chosen, self._answer(blocks, None, query))
+        try:
+            return self._table(chosen, self._answer(blocks, None, query))
+        except EmptyHistoryError as error:
+            raise ValueError(error.of(chosen[error.row])) from None
 
     def _table(self, users: Sequence[str], answer: Answer) -> pl.DataFrame:
         """Gives an answer as a table with one row per user and item."""
@@ -270,10 +275,11 @@ class Recommender:
         width = min(k, self.scorer.n_items)
         found = torch.zeros(len(wanted), width, dtype=torch.int64)
         cosines = torch.full((len(wanted), width), -torch.inf)
-        table = F.normalize(encoder.items.candidates.float(), dim=1)
+        table = encoder.items.candidates.float()
+        lengths = table.norm(dim=1).clamp(min=SHORTEST)
         for rows in parts(torch.arange(len(wanted)), max(1, SIMILAR_CELLS // self.scorer.n_items)):
             at = (numbers[rows] - 1).to(device)
-            block = table[at] @ table.T
+            block = (table[at] @ table.T).div_(lengths).div_(lengths[at, None])
             block[torch.arange(len(at), device=device), at] = -torch.inf
             values, columns = top_k(block, width)
             cosines[rows] = values.cpu()

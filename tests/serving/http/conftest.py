@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,12 @@ def running(app: FastAPI) -> Iterator[Client]:
             thread.join()
 
 
+@pytest.fixture(name="running")
+def running_fixture() -> Callable[[FastAPI], AbstractContextManager[Client]]:
+    """Gives a client of an application that ends with a block."""
+    return running
+
+
 @pytest.fixture
 def serving() -> Iterator[Callable[[FastAPI], Client]]:
     """Gives clients of applications, which end with the test."""
@@ -72,13 +78,13 @@ def serving() -> Iterator[Callable[[FastAPI], Client]]:
         yield lambda app: stack.enter_context(running(app))
 
 
-def _saved(folder: Path, *, seed: int = 0, counts: list[int] | None = None, broken: bool = False) -> Path:
+def _saved(folder: Path, *, seed: int = 0, counts: list[int] | None = None, broken: str = "") -> Path:
     torch.manual_seed(seed)
     config = SASRecConfig(width=8, layers=1, max_length=4)
     encoder = config(ItemTable(len(ITEMS), 8))
     if broken:
         with torch.no_grad():
-            encoder.items.weight[2] = torch.nan
+            next(values for name, values in encoder.named_parameters() if broken in name)[2] = torch.nan
     save_bundle(encoder, config, Vocabulary(ITEMS, start=1), folder, {}, counts=counts)
     return folder
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conseq.serving.http.batching import AT_ONCE, Asked, Batcher, BusyError, Question
+from conseq.serving.http import Limits, batching
+from conseq.serving.http.batching import AT_ONCE, Asked, Batcher, BusyError, Question, Recommended
 from conseq.serving.http.live import Live
+from conseq.serving.ranking import EmptyHistoryError
+from conseq.serving.recommender import Recommender
 
 QUESTION = Question(k=3, exclude_seen=True, candidates=None, unknown="drop", on_empty="error")
 
@@ -19,21 +23,22 @@ QUESTION = Question(k=3, exclude_seen=True, candidates=None, unknown="drop", on_
 class Scene:
     """A batcher whose model is at work until it is released."""
 
-    def __init__(self, bundle: Path, most: int = 100) -> None:
+    def __init__(self, bundle: Path, most: int = 1000, seconds: float = 60) -> None:
         self.live = Live(bundle, look_every=0)
         self.batches: list[int] = []
-        self.batcher = Batcher(self.live, most=most, observe=self.batches.append)
+        self.wait = 0.0
+        self.batcher = Batcher(self.live, most=most, seconds=seconds, observe=self.batches.append)
         self._at_work, self._released = threading.Event(), threading.Event()
 
     def together(self, *asked: Callable[[Batcher], Awaitable[Any]]) -> list[Any]:
         """Gives the answers to requests that all come while the model is at work."""
 
         async def all_of_them() -> list[Any]:
-            first = asyncio.ensure_future(self.batcher.ask(self._work))
+            first = asyncio.ensure_future(self.batcher.ask(self._work, size=1))
             while not self._at_work.is_set():
                 await asyncio.sleep(0.001)
             tasks = [asyncio.ensure_future(one(self.batcher)) for one in asked]
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.wait)
             self._released.set()
             found = await asyncio.gather(*tasks, return_exceptions=True)
             await first
@@ -78,13 +83,78 @@ def test_requests_that_wait_are_one_call_and_get_what_each_would_get_alone(bundl
 def test_what_cannot_be_answered_is_refused_alone(bundle: Path) -> None:
     scene = Scene(bundle)
     found = scene.together(_recommend(["a"]), _recommend(["b"], []), _recommend(["é"]))
-    assert isinstance(found[1], ValueError)
-    assert "history 1 has no known item" in str(found[1])
+    assert isinstance(found[1], EmptyHistoryError)
+    assert found[1].row == 1
+    assert scene.batches == [2]  # the others are not asked for again
     model = scene.live.model.recommender
     assert [_items(found[0]), _items(found[2])] == [
         model.recommend([["a"]], 3).ids.tolist(),
         model.recommend([["é"]], 3).ids.tolist(),
     ]
+
+
+def test_what_nobody_foresees_is_refused_alone_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = batching.recommended
+
+    def odd(recommender: Recommender, asked: Sequence[Asked]) -> list[Recommended]:
+        if any(history == ["b"] for one in asked for history in one.histories):
+            raise RuntimeError("out of memory")
+        return answer(recommender, asked)
+
+    monkeypatch.setattr(batching, "recommended", odd)
+    found = Scene(bundle).together(_recommend(["a"]), _recommend(["b"]), _recommend(["é"]))
+    assert isinstance(found[1], RuntimeError)
+    assert [len(_items(one)[0]) for one in (found[0], found[2])] == [3, 3]
+
+
+def test_what_is_excluded_for_all_is_asked_once(bundle: Path) -> None:
+    without = replace(QUESTION, exclude=("b", "x"))
+    scene = Scene(bundle)
+    found = scene.together(_recommend(["a"], ["é"], question=without), _recommend(["a"]))
+    assert scene.batches == [2, 1]
+    model = scene.live.model.recommender
+    assert _items(found[0]) == model.recommend([["a"], ["é"]], 3, exclude=["b"]).ids.tolist()
+
+
+def test_what_has_waited_for_too_long_is_sent_away(bundle: Path) -> None:
+    scene = Scene(bundle, seconds=0.05)
+    scene.wait = 0.2
+    found = scene.together(_recommend(["a"]))
+    assert isinstance(found[0], BusyError)
+    assert "no answer within 0.05 seconds" in str(found[0])
+    assert scene.batches == []
+
+
+def test_after_it_has_stopped_nothing_is_taken(bundle: Path) -> None:
+    batcher = Scene(bundle).batcher
+    works = [batcher.works]
+    batcher.start()
+    batcher.stop()
+    assert [*works, batcher.works] == [True, False]
+    with pytest.raises(BusyError, match="the service ends"):
+        asyncio.run(batcher.recommend(Asked(QUESTION, [["a"]], None)))
+    batcher.start()
+    assert len(_items(asyncio.run(batcher.recommend(Asked(QUESTION, [["a"]], None))))) == 1
+    batcher.stop()
+
+
+def test_starts_and_stops_from_many_threads_leave_no_thread_behind(bundle: Path) -> None:
+    batcher = Scene(bundle).batcher
+    before = threading.active_count()
+
+    def some() -> None:
+        for _ in range(50):
+            batcher.start()
+            batcher.stop()
+
+    threads = [threading.Thread(target=some, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    batcher.stop()
+    assert threading.active_count() == before
 
 
 def test_empty_rows_are_counted_from_each_requests_own_start(bundle: Path) -> None:
@@ -110,7 +180,7 @@ def test_a_batch_has_an_end(bundle: Path) -> None:
     assert AT_ONCE == 512
 
 
-def test_more_than_may_wait_are_sent_away(bundle: Path) -> None:
+def test_more_histories_than_may_wait_are_sent_away(bundle: Path) -> None:
     found = Scene(bundle, most=2).together(_recommend(["a"]), _recommend(["b"]), _recommend(["é"]))
     assert isinstance(found[2], BusyError)
     assert [len(_items(one)) for one in found[:2]] == [1, 1]
@@ -145,16 +215,16 @@ def test_what_is_asked_of_the_model_itself_gets_its_own_error(bundle: Path) -> N
         del model
         raise KeyError("nothing of the kind")
 
-    found = Scene(bundle).together(lambda batcher: batcher.ask(refuse), lambda batcher: batcher.ask(lambda _: 7))
+    found = Scene(bundle).together(
+        lambda batcher: batcher.ask(refuse, size=1), lambda batcher: batcher.ask(lambda _: 7, size=1)
+    )
     assert isinstance(found[0], KeyError)
     assert found[1].value == 7
 
 
-@pytest.mark.parametrize("limit", ["histories", "k", "body", "waiting"])
+@pytest.mark.parametrize("limit", ["histories", "ids", "k", "answer", "body", "waiting", "seconds"])
 def test_a_limit_that_would_refuse_everything_is_refused(limit: str) -> None:
-    from conseq.serving.http import Limits  # noqa: PLC0415
-
     with pytest.raises(ValueError, match=f"{limit} is 0"):
         Limits(**{limit: 0})
-    with pytest.raises(TypeError, match=f"{limit} is 2.5"):
-        Limits(**{limit: 2.5})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=f"{limit} is '2'"):
+        Limits(**{limit: "2"})  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fastapi import FastAPI
@@ -72,13 +73,59 @@ def test_a_bundle_that_is_gone_is_told_of(live: Live, bundle: Path, told: list[s
     assert live.trouble is None
 
 
-def test_weights_that_are_no_numbers_do_not_take_over(live: Live, bundle: Path, save: Callable[..., Path]) -> None:
-    save(bundle, broken=True)
+@pytest.mark.parametrize("weights", ["items", "position"])
+def test_weights_that_are_no_numbers_do_not_take_over(
+    live: Live, bundle: Path, save: Callable[..., Path], weights: str
+) -> None:
+    save(bundle, broken=weights)
     assert not live.look()
     assert live.trouble is not None
-    assert "scores are not numbers" in live.trouble
-    with pytest.raises(ValueError, match="scores are not numbers"):
+    assert f"{weights}" in live.trouble
+    assert "are not numbers" in live.trouble
+    with pytest.raises(ValueError, match="are not numbers"):
         Live(bundle)
+
+
+def test_a_bundle_that_cannot_take_over_is_read_once(
+    live: Live, bundle: Path, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Mock(wraps=Recommender.load)
+    monkeypatch.setattr(Recommender, "load", load)
+    save(bundle, broken="items")
+    for _ in range(3):
+        live.look()
+    assert load.call_count == 1
+    assert live.failures == 1
+
+
+def test_what_is_the_machines_fault_is_tried_again(
+    live: Live, bundle: Path, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, told: list[str]
+) -> None:
+    save(bundle, seed=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Recommender, "load", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(f"no {len(told)} MiB"))
+        )
+        assert not live.look()
+        assert not live.look()
+    assert live.failures == 1
+    assert len(told) == 1
+    assert live.look()
+    assert live.trouble is None
+
+
+def test_it_goes_on_looking_though_nobody_can_be_told(bundle: Path, save: Callable[..., Path]) -> None:
+    def broken(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    live = Live(bundle, look_every=0.01, say=broken)
+    live.start()
+    try:
+        for changes in (1, 2):
+            save(bundle, seed=changes)
+            _wait_for(lambda expected=changes: live.changes == expected)  # type: ignore[misc]
+    finally:
+        live.stop()
 
 
 def test_what_the_service_promises_for_empty_histories_is_asked_of_a_bundle(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import http.client
 import json
 import re
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from fastapi import FastAPI
 
 import conseq
-from conseq.serving.http import Limits, application
+from conseq.serving.http import Limits, application, batching
+from conseq.serving.ranking import ScoresError
 from conseq.serving.recommender import Recommender
 
 
@@ -85,8 +93,17 @@ def test_users_of_a_log_need_no_histories(
         _same(found, expected)
     assert client.post("/recommend", {"users": ["7", "9"]}) == (
         422,
-        {"detail": "users: '9' is not among the 2 users with a history"},
+        {"detail": "key 'users': '9' is not among the 2 users with a history"},
     )
+    assert "key 'users': a user id is a string" in client.post("/recommend", {"users": [1.5]})[1]["detail"]
+
+
+def test_a_user_without_a_known_item_is_named(bundle: Path, tmp_path: Path, serving: Callable[[FastAPI], Any]) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\nv,elsewhere,1\n", encoding="utf-8")
+    client = serving(application(bundle, log=conseq.read(tmp_path / "log.csv"), look_every=0))
+    status, answer = client.post("/recommend", {"users": ["u", "v"]})
+    assert status == 422
+    assert answer["detail"].startswith("user 'v' has no item that the model knows")
 
 
 def test_what_an_empty_history_gets_is_the_requests_or_the_services_choice(
@@ -125,14 +142,20 @@ REFUSALS = [
     ("/recommend", {"histories": ["a"]}, "key 'histories': row 0 is 'a'; expected a list of item ids"),
     ("/recommend", {"history": "a b"}, "key 'history': Input should be a valid list"),
     ("/recommend", {"history": [["a"]]}, "key 'history': an item id is a string or an integer; found ['a']"),
-    ("/recommend", {"history": [True]}, "found True of type bool"),
+    ("/recommend", {"history": [True]}, "an item id is a string or an integer; found True"),
     ("/recommend", {"histories": [["a"], [1.5]]}, "key 'histories': an item id is a string or an integer; found 1.5"),
     ("/recommend", {"history": ["a"], "k": 0}, "key 'k': Input should be greater than or equal to 1, found 0"),
     ("/recommend", {"history": ["a"], "k": "3"}, "key 'k': Input should be a valid integer"),
     ("/recommend", {"history": ["a"], "k": 1001}, "key 'k': 1001, but this service gives at most 1000"),
     ("/recommend", {"history": ["a"], "unknown": "ignore"}, "key 'unknown': Input should be 'drop' or 'error'"),
     ("/recommend", {"history": ["a", "x"], "unknown": "error"}, "'x' is not among the 6 known items"),
-    ("/recommend", {"history": ["x"]}, "history 0 has no known item"),
+    ("/recommend", {"history": ["x"]}, "the history has no known item; leave it out, or give 'on_empty'"),
+    ("/recommend", {"histories": [["a"], ["x"]]}, "history 1 (counted from 0) has no known item"),
+    ("/recommend", {"histories": [["a"]] * 101, "k": 1000}, "101 times 1000 items, but an answer has at most 100000"),
+    ("/recommend", {"history": ["a"] * 100_001}, "100001 ids, but a request may have at most 100000 of them"),
+    ("/recommend", {"histories": [["a"]] * 2, "exclude": [["b"] * 60_000] * 2}, "120004 ids, but a request"),
+    ("/recommend", {"history": ["a"], "candidates": ["b"] * 100_000}, "100001 ids, but a request"),
+    ("/similar", {"items": ["a"] * 101, "k": 1000}, "101 times 1000 items"),
     ("/recommend", {"history": ["a"], "candidates": ["x"]}, "candidates: none of them is a known item"),
     ("/recommend", {"history": ["a"], "exclude": [["b"], ["b"]]}, "key 'exclude': 2 lists for 1 histories"),
     ("/recommend", {"histories": [["a"]] * 2, "exclude": [["b"], "b"]}, "key 'exclude': row 1 is 'b'"),
@@ -147,7 +170,7 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "expected"), REFUSALS, ids=[text[:40] for _, _, text in REFUSALS])
+@pytest.mark.parametrize(("path", "body", "expected"), REFUSALS, ids=range(len(REFUSALS)))
 def test_a_refusal_says_what_was_found_and_what_is_expected(
     client: Any, path: str, body: dict[str, Any], expected: str
 ) -> None:
@@ -163,7 +186,8 @@ def test_a_refusal_says_what_was_found_and_what_is_expected(
         (b'["a"]', "application/json", "expected a JSON object as the body"),
         (b"", "application/json", "expected a JSON object as the body"),
         (b'{"history": ["a"]}', "application/x-www-form-urlencoded", "with the header Content-Type: application/json"),
-        (b'{"history": ["\xff"]}', "application/json", ""),
+        (b'{"history": ["\xff"]}', "application/json", "error parsing the body"),
+        (b'{"history": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "application/json", "error parsing the body"),
     ],
 )
 def test_what_is_no_json_object_is_refused(client: Any, body: bytes, kind: str, expected: str) -> None:
@@ -191,6 +215,107 @@ def test_more_bytes_than_allowed_are_refused_before_they_are_read(
     assert client.post("/recommend", {"history": ["a"]})[0] == 200
 
 
+def test_a_thousand_unknown_keys_are_not_all_explained(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = Mock(wraps=difflib.get_close_matches)
+    monkeypatch.setattr(difflib, "get_close_matches", near)
+    status, answer = client.post("/recommend", {f"key{one}": "x" * 1000 for one in range(1000)})
+    assert status == 422
+    assert near.call_count == 3
+    assert len(answer["detail"]) <= 1000
+
+
+def test_a_long_wrong_value_is_cut(client: Any) -> None:
+    for body in ({"history": [["x" * 10_000]]}, {"history": ["a"], "k": "1" * 10_000}):
+        assert len(client.post("/recommend", body)[1]["detail"]) <= 1000
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(bundle: Path, serving: Callable[[FastAPI], Any]) -> None:
+    client = serving(application(bundle, limits=Limits(seconds=0.2), look_every=0))
+    with socket.create_connection(_address(client), timeout=60) as connection:
+        connection.sendall(b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = connection.recv(10_000)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert client.post("/recommend", {"history": ["a"]})[0] == 200
+
+
+def test_who_goes_away_is_not_answered(
+    bundle: Path, serving: Callable[[FastAPI], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    answer = batching.recommended
+    histories = []
+
+    def slowly(model: Recommender, group: Any) -> Any:
+        histories.append([one.histories for one in group])
+        asked.set()
+        go_on.wait(60)
+        return answer(model, group)
+
+    monkeypatch.setattr(batching, "recommended", slowly)
+    client = serving(application(bundle, look_every=0))
+    body = b'{"history": ["b"]}'
+    head = (
+        f"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    first = threading.Thread(target=client.post, args=("/recommend", {"history": ["a"]}))
+    first.start()
+    assert asked.wait(60)
+    with socket.create_connection(_address(client), timeout=60) as connection:
+        connection.sendall(head.encode() + body)
+        _wait_until(lambda: b"conseq_waiting 1.0" in client.get("/metrics")[1])
+    _wait_until(lambda: b'path="/recommend",status="499"} 1.0' in client.get("/metrics")[1])
+    go_on.set()
+    first.join()
+    assert client.post("/recommend", {"history": ["é"]})[0] == 200
+    assert histories == [[[["a"]]], [[["é"]]]]
+
+
+def test_a_failure_of_the_model_is_not_called_the_clients(
+    bundle: Path, serving: Callable[[FastAPI], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serving(application(bundle, look_every=0))
+    for error in (ScoresError("no numbers"), RuntimeError("no memory"), TypeError("a mistake")):
+        monkeypatch.setattr(batching, "recommended", _raising(error))
+        status, answer = client.post("/recommend", {"history": ["a"]})
+        assert (status, answer) == (500, {"detail": "the service failed; its log says how"})
+
+
+def test_too_much_waiting_is_said_with_when_to_come_again(
+    bundle: Path, serving: Callable[[FastAPI], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serving(application(bundle, look_every=0))
+    monkeypatch.setattr(batching, "recommended", _raising(batching.BusyError("too much")))
+    with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+        urllib.request.urlopen(
+            urllib.request.Request(
+                client.url + "/recommend", b'{"history": ["a"]}', {"Content-Type": "application/json"}
+            ),
+            timeout=60,
+        )
+    assert refused.value.headers["Retry-After"] == "1"
+    refused.value.close()
+
+
+def _raising(error: Exception) -> Callable[..., Any]:
+    def answer(*_: object) -> Any:
+        raise error
+
+    return answer
+
+
+def _address(client: Any) -> tuple[str, int]:
+    host, port = client.url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def _wait_until(what: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it has not happened in a minute")
+
+
 def test_health_names_the_model_that_answers(client: Any, lasting_bundle: Path) -> None:
     status, answer = client.get("/health")
     health = json.loads(answer)
@@ -200,6 +325,9 @@ def test_health_names_the_model_that_answers(client: Any, lasting_bundle: Path) 
         "sasrec",
         6,
         None,
+    )
+    assert (
+        urllib.request.urlopen(urllib.request.Request(client.url + "/health", method="HEAD"), timeout=60).read() == b""
     )
     weights = json.loads((lasting_bundle / "manifest.json").read_text())["files"]["weights.safetensors"]["sha256"]
     assert health["model"] == weights[:12] == client.post("/recommend", {"history": ["a"]})[1]["model"]
@@ -243,3 +371,15 @@ def test_it_can_be_mounted_in_another_application(bundle: Path, serving: Callabl
     assert client.post("/next/recommend", {"history": ["a"]})[0] == 200
     assert "did you mean 'histories'" in client.post("/next/recommend", {"histores": ["a"]})[1]["detail"]
     assert b'path="/recommend",status="422"' in client.get("/next/metrics")[1]
+
+
+def test_the_outer_application_may_start_and_end_it(bundle: Path, running: Callable[[FastAPI], Any]) -> None:
+    inner = application(bundle, look_every=0.01)
+    before = threading.active_count()
+    outer = FastAPI(lifespan=inner.router.lifespan_context)
+    outer.mount("/next", inner)
+    with running(outer) as client:
+        assert client.get("/next/health")[0] == 200
+        assert threading.active_count() >= before + 3  # the server, the model, the bundle
+        assert client.post("/next/recommend", {"history": ["a"]})[0] == 200
+    _wait_until(lambda: threading.active_count() == before)

@@ -1,4 +1,4 @@
-"""Requests that wait for the model are answered together.
+"""Requests for recommendations that wait for the model are answered together.
 
 A call of the model costs several times what one more history in it costs, so the more requests wait, the less each one
 takes. Nothing waits for company: what has arrived while the model was at work is the next batch.
@@ -7,10 +7,11 @@ takes. Nothing waits for company: what has arrived while the model was at work i
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from conseq.serving.histories import Unknown
@@ -33,6 +34,7 @@ class Question:
     candidates: tuple[str, ...] | None
     unknown: Unknown
     on_empty: OnEmpty
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Asked:
     Attributes:
         question: What is asked of every history.
         histories: Item ids of each.
-        exclude: Items never recommended, for each history; None for none.
+        exclude: Items never recommended, for each history; None for none, or where the question has some for all.
     """
 
     question: Question
@@ -73,21 +75,24 @@ class Recommended:
     empty: list[int]
 
 
+class BusyError(Exception):
+    """The model cannot be asked now: too much waits, this has waited for too long, or the service ends."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Waiting:
     """A request in the queue: for recommendations, or for anything else that the model has to be asked."""
 
     asked: Asked | Callable[[Recommender], Any]
+    size: int
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    since: float = field(default_factory=time.monotonic)
 
     @property
-    def size(self) -> int:
-        return len(self.asked.histories) if isinstance(self.asked, Asked) else AT_ONCE
-
-
-class BusyError(Exception):
-    """As many requests wait as may."""
+    def alike(self) -> object:
+        """What other requests must have in common with this one to be answered with it."""
+        return self.asked.question if isinstance(self.asked, Asked) else self
 
 
 class Batcher:
@@ -95,35 +100,50 @@ class Batcher:
 
     Args:
         live: The model.
-        most: Requests that may wait.
+        most: Histories that may wait.
+        seconds: How long one may.
         observe: Is told how many histories each call of the model had.
     """
 
-    def __init__(self, live: Live, *, most: int, observe: Callable[[int], None] = lambda histories: None) -> None:
+    def __init__(
+        self, live: Live, *, most: int, seconds: float, observe: Callable[[int], None] = lambda histories: None
+    ) -> None:
         self._live = live
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(most)
+        self._most = most
+        self._seconds = seconds
         self._observe = observe
+        self._queue: deque[_Waiting] = deque()
+        self._size = 0
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def start(self) -> None:
         """Begins to answer and to look for other bundles, where it has not begun."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="conseq-model", daemon=True)
-            self._thread.start()
-            self._live.start()
+        with self._changed:
+            self._closed = False
+            self._start()
 
     def stop(self) -> None:
         """Answers what waits, and no more."""
-        if self._thread is not None:
-            self._live.stop()
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread, self._thread = self._thread, None
+        self._live.stop()
+        if thread is not None:
+            thread.join()
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
-        return self._queue.qsize()
+        """How many histories wait."""
+        return self._size
+
+    @property
+    def works(self) -> bool:
+        """Whether the model is asked, or will be with the first request."""
+        thread = self._thread
+        return not self._closed and (thread is None or thread.is_alive())
 
     async def recommend(self, asked: Asked) -> Answered[Recommended]:
         """Gives the recommendations for a request.
@@ -135,65 +155,80 @@ class Batcher:
             The recommendations.
 
         Raises:
-            BusyError: if too many requests wait already.
+            BusyError: if the model cannot be asked now.
             ValueError: as in :meth:`conseq.Recommender.recommend`, and so are the others.
             KeyError: if an item is unknown and may not be.
         """
-        answer: Answered[Recommended] = await self._ask(asked)
+        answer: Answered[Recommended] = await self._ask(asked, len(asked.histories))
         return answer
 
-    async def ask(self, of: Callable[[Recommender], T]) -> Answered[T]:
+    async def ask(self, of: Callable[[Recommender], T], *, size: int) -> Answered[T]:
         """Gives what ``of`` gives for the model.
 
         Args:
-            of: Called in the model's thread.
+            of: Called in the model's thread, and by itself.
+            size: As how many histories it counts while it waits.
 
         Returns:
             Its result.
 
         Raises:
-            BusyError: if too many requests wait already.
+            BusyError: if the model cannot be asked now.
         """
-        answer: Answered[T] = await self._ask(of)
+        answer: Answered[T] = await self._ask(of, size)
         return answer
 
-    async def _ask(self, asked: Asked | Callable[[Recommender], Any]) -> Any:
-        self.start()  # an application that is mounted in another one is not told that it starts
+    async def _ask(self, asked: Asked | Callable[[Recommender], Any], size: int) -> Any:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(asked, loop.create_future(), loop)
-        try:
-            self._queue.put_nowait(waiting)
-        except queue.Full:
-            raise BusyError from None
+        waiting = _Waiting(asked, max(1, size), loop.create_future(), loop)
+        with self._changed:
+            if self._closed:
+                raise BusyError("the service ends")
+            self._start()  # an application that is mounted in another one is not told that it starts
+            if self._queue and self._size + waiting.size > self._most:
+                raise BusyError(f"{self._most} histories wait for the model already; ask again later")
+            self._queue.append(waiting)
+            self._size += waiting.size
+            self._changed.notify_all()
         return await waiting.future
 
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="conseq-model", daemon=True)
+            self._thread.start()
+            self._live.start()
+
     def _work(self) -> None:
-        stopping = False
-        while not stopping:
-            first = self._queue.get()
-            if first is None:
-                return
-            batch, size = [first], first.size
-            while size < AT_ONCE:
-                try:
-                    more = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    stopping = True
-                    break
-                batch.append(more)
-                size += more.size
+        while batch := self._next():
             self._answer(batch)
+
+    def _next(self) -> list[_Waiting]:
+        """Gives what is answered next; nothing where the service ends."""
+        batch: list[_Waiting] = []
+        size = 0
+        with self._changed:
+            while not self._queue and not self._closed:
+                self._changed.wait()
+            while self._queue and size < AT_ONCE:
+                batch.append(self._queue.popleft())
+                size += batch[-1].size
+            self._size -= size
+        return batch
 
     def _answer(self, batch: list[_Waiting]) -> None:
         model = self._live.model
-        alike: dict[object, list[_Waiting]] = {}
+        groups: dict[object, list[_Waiting]] = {}
         for one in batch:
-            alike.setdefault(one.asked.question if isinstance(one.asked, Asked) else one, []).append(one)
-        for group in alike.values():
+            if one.future.done():  # whoever asked has gone away
+                continue
+            if time.monotonic() - one.since > self._seconds:
+                _settle(one, None, BusyError(f"no answer within {self._seconds:g} seconds; ask again later"))
+            elif isinstance(one.asked, Asked) and may_be_refused(model.recommender, one.asked):
+                self._answered(model, [one])  # alone, so that nothing else is asked again
+            else:
+                groups.setdefault(one.alike, []).append(one)
+        for group in groups.values():
             if not self._answered(model, group):
-                # One of them cannot be answered, and the others do not suffer for it.
                 for one in group:
                     self._answered(model, [one])
 
@@ -214,8 +249,27 @@ class Batcher:
         asked = [one.asked for one in group if isinstance(one.asked, Asked)]
         if not asked:
             return [one.asked(recommender) for one in group if not isinstance(one.asked, Asked)]
+        found = recommended(recommender, asked)
         self._observe(sum(len(one.histories) for one in asked))
-        return recommended(recommender, asked)
+        return found
+
+
+def may_be_refused(recommender: Recommender, asked: Asked) -> bool:
+    """Gives whether a request has a history that its question does not allow: of no known item, or of an unknown one.
+
+    Args:
+        recommender: The model.
+        asked: The request.
+
+    Returns:
+        True where the model would refuse it.
+    """
+    question, known = asked.question, recommender.item_ids
+    for history in asked.histories if "error" in {question.on_empty, question.unknown} else ():
+        found = sum(one in known for one in history)
+        if (question.on_empty == "error" and not found) or (question.unknown == "error" and found < len(history)):
+            return True
+    return False
 
 
 def recommended(recommender: Recommender, asked: Sequence[Asked]) -> list[Recommended]:
@@ -233,7 +287,7 @@ def recommended(recommender: Recommender, asked: Sequence[Asked]) -> list[Recomm
         KeyError: if an item is unknown and may not be.
     """
     question = asked[0].question
-    exclude = None
+    exclude: Any = question.exclude or None
     if any(one.exclude for one in asked):
         exclude = [row for one in asked for row in one.exclude or [[]] * len(one.histories)]
     found = recommender.recommend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from conseq.serving.recommender import Recommender
 
 A_SWAP = 0.2
 """Seconds in which a save has surely put the new folder where the older one was."""
+TRIAL = 500
+"""Items of the longest history that a model is tried with."""
+
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class Loaded:
 class Live:
     """The bundle of a folder, loaded anew whenever another one stands there.
 
-    A bundle that cannot take over (damaged, half copied, without counts that are asked for, with scores that are no
+    A bundle that cannot take over (damaged, half copied, without counts that are asked for, with weights that are no
     numbers) is told of, and the older one goes on answering.
 
     Args:
@@ -80,6 +85,7 @@ class Live:
         self.device = device
         self.on_empty: OnEmpty = on_empty
         self.look_every = look_every
+        self._seen = self._failed = _stamp(folder)
         self.model = self._load()
         self.trouble: str | None = None
         self.changes = self.failures = 0
@@ -88,53 +94,64 @@ class Live:
         self._watcher: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to look, in a thread of its own."""
-        self._stopped.clear()
+        """Begins to look, in a thread of its own, where it has not begun."""
         if self.look_every and self._watcher is None:
-            self._watcher = threading.Thread(target=self._watch, name="conseq-bundle", daemon=True)
+            self._stopped = threading.Event()
+            self._watcher = threading.Thread(
+                target=self._watch, args=(self._stopped,), name="conseq-bundle", daemon=True
+            )
             self._watcher.start()
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Looks no more; a bundle that is being loaded is not waited for."""
         self._stopped.set()
-        if self._watcher is not None:
-            self._watcher.join()
-            self._watcher = None
+        self._watcher = None
 
     def look(self) -> bool:
-        """Loads the bundle where it is another one than the model that answers.
+        """Loads the bundle where another one stands there than at the last look.
 
         Returns:
             Whether another model answers now.
         """
+        stamp = _stamp(self.folder)
+        if stamp == self._seen:
+            return False
         try:
             if read_manifest(self.folder) == self.model.manifest:
-                self.trouble = None
+                self._seen, self.trouble = stamp, None
                 return False
             model = self._load()
-        except Exception as error:  # noqa: BLE001  (whatever it is, the model that is there goes on answering)
-            self._tell(str(error))
+        except (FileNotFoundError, ValueError) as error:
+            self._seen = stamp  # the bundle's own fault, which no second look at it mends
+            self._tell(stamp, str(error))
             return False
-        self.model, self.trouble = model, None
+        except Exception as error:  # noqa: BLE001  (of the machine: no memory, perhaps; the next look tries again)
+            self._tell(stamp, f"{self.folder}: {error}")
+            return False
+        self.model, self.trouble, self._seen = model, None, stamp
         self.changes += 1
-        self._say(f"model {model.name} has taken over: {model.recommender.scorer.n_items} items")
+        self._told(f"model {model.name} has taken over: {model.recommender.scorer.n_items} items")
         return True
 
-    def _tell(self, trouble: str) -> None:
-        """Counts and tells of a bundle that cannot take over, once for each reason."""
-        if trouble != self.trouble:
-            self.failures += 1
-            self._say(f"{trouble}; model {self.model.name} goes on answering")
+    def _tell(self, stamp: Stamp, trouble: str) -> None:
+        """Counts and tells of a bundle that cannot take over, once."""
         self.trouble = trouble
+        if stamp != self._failed:
+            self._failed = stamp
+            self.failures += 1
+            self._told(f"{trouble}; model {self.model.name} goes on answering")
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(self.look_every):
-            try:
-                read_manifest(self.folder)
-            except (OSError, ValueError):
+    def _told(self, line: str) -> None:
+        with contextlib.suppress(Exception):  # a standard error that is closed is no reason to look no more
+            self._say(line)
+
+    def _watch(self, stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            if not _stamp(self.folder):
                 # Perhaps a save is between moving the older folder away and putting the new one there.
-                self._stopped.wait(A_SWAP)
+                stopped.wait(A_SWAP)
             self.look()
+            stopped.wait(self.look_every)
 
     def _load(self) -> Loaded:
         while True:
@@ -142,9 +159,23 @@ class Live:
             recommender = Recommender.load(self.folder, device=self.device)
             if read_manifest(self.folder) == manifest:
                 break
-        # Weights that are no numbers are found here and not by whoever asks first; it also warms the model up.
-        recommender.recommend([[recommender.item_ids.ids[0]], []], k=1, on_empty=self._kind_for_nothing())
+        for name, values in recommender.scorer.named_parameters():
+            if not bool(values.isfinite().all()):
+                raise ValueError(
+                    f"{self.folder}: weights {name!r} are not numbers; they are damaged or training diverged"
+                )
+        # What else may be wrong is found here and not by whoever asks first; it also warms the model up.
+        ids = recommender.item_ids.ids
+        for_nothing: OnEmpty = "popular" if self.on_empty == "popular" else "blank"
+        recommender.recommend([ids[:1], ids[:TRIAL], []], k=1, exclude_seen=False, on_empty=for_nothing)
         return Loaded(recommender, manifest, time.time())
 
-    def _kind_for_nothing(self) -> OnEmpty:
-        return "popular" if self.on_empty == "popular" else "blank"
+
+def _stamp(folder: Path) -> Stamp:
+    """Gives what differs between two contents of a folder; nothing where there is no folder."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            one = path.stat()
+            found.append((path.name, one.st_ino, one.st_size, one.st_mtime_ns))
+    return tuple(found)

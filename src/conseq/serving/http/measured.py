@@ -1,7 +1,8 @@
-"""What stands around the application: every request is counted and timed, and none may be too large."""
+"""What stands around the application: requests are counted and timed, and a body is neither too large nor too late."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection
 
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conseq.serving.http.gauges import Gauges
+from conseq.serving.http.limits import Limits
 
 
 class Measured:
@@ -19,29 +21,21 @@ class Measured:
         app: The application.
         paths: The paths that are counted by name; all others together are "other".
         gauges: What counts.
-        most: Bytes of a request's body.
+        limits: How large a body may be, and how long it may take to come.
     """
 
-    def __init__(self, app: ASGIApp, *, paths: Collection[str], gauges: Gauges, most: int) -> None:
+    def __init__(self, app: ASGIApp, *, paths: Collection[str], gauges: Gauges, limits: Limits) -> None:
         self._app = app
         self._paths = paths
         self._gauges = gauges
-        self._most = most
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, read = time.perf_counter(), 500, 0
-
-        async def received() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._most:
-                raise HTTPException(413, self._too_large())
-            return message
+        began, status = time.perf_counter(), 500
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -50,16 +44,36 @@ class Measured:
             await send(message)
 
         try:
-            if _told(scope) > self._most:
+            if _told(scope) > self._limits.body:
                 await JSONResponse({"detail": self._too_large()}, 413)(scope, receive, sent)
             else:
-                await self._app(scope, received, sent)
+                await self._app(scope, self._limited(receive), sent)
         finally:
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             self._gauges.request(path if path in self._paths else "other", status, time.perf_counter() - began)
 
+    def _limited(self, receive: Receive) -> Receive:
+        read, whole = 0, False
+        until = time.monotonic() + self._limits.seconds
+
+        async def received() -> Message:
+            nonlocal read, whole
+            if whole:  # what comes now is that the client goes away
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), until - time.monotonic())
+            except TimeoutError:
+                raise HTTPException(408, f"the body did not come within {self._limits.seconds:g} seconds") from None
+            read += len(message.get("body", b""))
+            if read > self._limits.body:
+                raise HTTPException(413, self._too_large())
+            whole = not message.get("more_body", False)
+            return message
+
+        return received
+
     def _too_large(self) -> str:
-        return f"the body has more than the {self._most} bytes that a request may have; ask in several requests"
+        return f"the body has more than the {self._limits.body} bytes that a request may have; ask in several requests"
 
 
 def _told(scope: Scope) -> int:

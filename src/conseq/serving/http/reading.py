@@ -13,6 +13,10 @@ from conseq.serving.http.live import Live
 from conseq.serving.http.messages import HistoriesRequest, RecommendRequest, SimilarRequest
 
 
+class RefusedError(Exception):
+    """A request cannot be meant as it is."""
+
+
 class Reader:
     """Reads requests, and refuses what cannot be meant before the model is asked.
 
@@ -37,44 +41,47 @@ class Reader:
             What is asked.
 
         Raises:
-            ValueError: if it asks for too much, or its lists to exclude are not one for each history.
-            KeyError: if a user is unknown.
-            TypeError: if an id is neither a string nor an integer.
+            RefusedError: if it asks for too much or names a user who is unknown, an id is neither a string nor an
+                integer, or its lists to exclude are not one for each history.
         """
-        histories = self.histories(request)
-        self._check_k(request.k)
+        histories = self.histories(request, _numbers(request.candidates, request.exclude))
+        self._check_k(request.k, len(histories))
+        for_all, for_each = _exclusions(request.exclude, len(histories))
         question = Question(
             k=request.k,
             exclude_seen=request.exclude_seen,
             candidates=None if request.candidates is None else tuple(_ids(request.candidates, "candidates")),
             unknown=request.unknown,
             on_empty=request.on_empty or self._on_empty,
+            exclude=for_all,
         )
-        return Asked(question, histories, _exclusions(request.exclude, len(histories)))
+        return Asked(question, histories, for_each)
 
-    def histories(self, request: HistoriesRequest) -> list[list[str]]:
+    def histories(self, request: HistoriesRequest, more: int = 0) -> list[list[str]]:
         """Gives the histories of a request.
 
         Args:
             request: The request as it came.
+            more: Ids that it has beside those of histories.
 
         Returns:
             Item ids of each.
 
         Raises:
-            ValueError: if not one of the ways of giving histories is taken, or there are too many.
-            KeyError: if a user is unknown.
-            TypeError: if an id is neither a string nor an integer.
+            RefusedError: if not one of the ways of giving histories is taken, there is too much of something, a user
+                is unknown, or an id is neither a string nor an integer.
         """
         given = (request.history, request.histories, request.users)
         if sum(one is not None for one in given) != 1:
-            raise ValueError("give one of the keys 'history', 'histories' and 'users'")
-        if request.history is not None:
-            return [_ids(request.history, "history")]
+            raise RefusedError("give one of the keys 'history', 'histories' and 'users'")
+        if request.users is not None:
+            self._check_ids(more)
+            return self._of_users(request.users)
         if request.histories is not None:
             self._check_number(len(request.histories), "histories")
-            return _rows(request.histories, "histories")
-        return self._of_users(request.users or [])
+        rows = [request.history] if request.histories is None else request.histories
+        self._check_ids(more + sum(_numbers(row) for row in rows))
+        return [_ids(request.history, "history")] if request.history is not None else _rows(rows, "histories")
 
     def items(self, request: SimilarRequest) -> list[str]:
         """Gives the items whose neighbours are asked for.
@@ -86,54 +93,75 @@ class Reader:
             Their ids.
 
         Raises:
-            ValueError: if not one of the ways of giving items is taken, or there are too many, or ``k`` is too large.
-            TypeError: if an id is neither a string nor an integer.
+            RefusedError: if not one of the ways of giving items is taken, there are too many, ``k`` is too large, or
+                an id is neither a string nor an integer.
         """
         if (request.item is None) == (request.items is None):
-            raise ValueError("give one of the keys 'item' and 'items'")
-        self._check_k(request.k)
-        if request.items is None:
-            return _ids([request.item], "item")
-        self._check_number(len(request.items), "items")
-        return _ids(request.items, "items")
+            raise RefusedError("give one of the keys 'item' and 'items'")
+        items = [request.item] if request.items is None else request.items
+        self._check_number(len(items), "items")
+        self._check_k(request.k, len(items))
+        return _ids(items, "item" if request.items is None else "items")
 
     def _of_users(self, users: Sequence[object]) -> list[list[str]]:
         log = self._log
         if log is None:
-            raise ValueError("key 'users': this service was started without a log; give 'histories'")
+            raise RefusedError("key 'users': this service was started without a log; give 'histories'")
         self._check_number(len(users), "users")
-        rows = log.user_ids.encode(chosen_users(users, log.user_ids)).tolist()
+        try:
+            rows = log.user_ids.encode(chosen_users(users, log.user_ids)).tolist()
+        except (KeyError, TypeError) as error:
+            raise RefusedError(f"key 'users': {str(error.args[0]).removeprefix('users: ')}") from None
         return [log.item_ids.decode(log.items[log.offsets[row] : log.offsets[row + 1]]) for row in rows]
 
-    def _check_k(self, k: int) -> None:
+    def _check_k(self, k: int, histories: int) -> None:
         if k > self._limits.k:
-            raise ValueError(f"key 'k': {k}, but this service gives at most {self._limits.k} items")
+            raise RefusedError(f"key 'k': {k}, but this service gives at most {self._limits.k} items")
+        if k * histories > self._limits.answer:
+            raise RefusedError(f"{histories} times {k} items, but an answer has at most {self._limits.answer} of them")
 
     def _check_number(self, number: int, key: str) -> None:
-        if number > self._limits.histories:
-            raise ValueError(f"key {key!r}: {number}, but a request may have at most {self._limits.histories} of them")
+        most = self._limits.histories
+        if number > most:
+            raise RefusedError(f"key {key!r}: {number}, but a request may have at most {most} of them")
+
+    def _check_ids(self, number: int) -> None:
+        if number > self._limits.ids:
+            raise RefusedError(f"{number} ids, but a request may have at most {self._limits.ids} of them")
+
+
+def _numbers(*lists: object) -> int:
+    """Gives how many ids there are in lists, and in lists of lists."""
+    return sum(
+        len(one) + sum(len(row) for row in one if isinstance(row, list)) for one in lists if isinstance(one, list)
+    )
 
 
 def _ids(values: Sequence[object], key: str) -> list[str]:
     try:
         return [as_id(one) for one in values]
-    except TypeError as error:
-        raise TypeError(f"key {key!r}: {error}") from None
+    except TypeError:
+        wrong = next(one for one in values if isinstance(one, bool) or not isinstance(one, str | int))
+    raise RefusedError(f"key {key!r}: an item id is a string or an integer; found {wrong!r:.60}")
 
 
 def _rows(values: Sequence[object], key: str) -> list[list[str]]:
     for number, row in enumerate(values):
         if not isinstance(row, list):
-            raise TypeError(f"key {key!r}: row {number} is {row!r:.60}; expected a list of item ids")
+            raise RefusedError(f"key {key!r}: row {number} is {row!r:.60}; expected a list of item ids")
     return [_ids(row, key) for row in cast("Sequence[list[object]]", values)]
 
 
-def _exclusions(given: list[Any] | None, histories: int) -> list[list[str]] | None:
-    """Gives the items to leave out for each history."""
+def _exclusions(given: list[Any] | None, histories: int) -> tuple[tuple[str, ...], list[list[str]] | None]:
+    """Gives the items to leave out for all histories, and those for each."""
     if not given:
-        return None
+        return (), None
     if not isinstance(given[0], list):
-        return [_ids(given, "exclude")] * histories
+        ids = _ids(given, "exclude")
+        # One history's own list does not keep the request from being answered with others.
+        return ((), [ids]) if histories == 1 else (tuple(ids), None)
     if len(given) != histories:
-        raise ValueError(f"key 'exclude': {len(given)} lists for {histories} histories; give one for each, or one list")
-    return _rows(given, "exclude")
+        raise RefusedError(
+            f"key 'exclude': {len(given)} lists for {histories} histories; give one for each, or one list"
+        )
+    return (), _rows(given, "exclude")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import pydantic_core
@@ -30,7 +31,8 @@ from conseq.serving.http.messages import (
     SimilarRequest,
     VectorsAnswer,
 )
-from conseq.serving.http.reading import Reader
+from conseq.serving.http.reading import Reader, RefusedError
+from conseq.serving.ranking import EmptyHistoryError, ScoresError
 
 BODIES: dict[str, type[pydantic.BaseModel]] = {
     "/recommend": RecommendRequest,
@@ -38,10 +40,24 @@ BODIES: dict[str, type[pydantic.BaseModel]] = {
     "/vectors": HistoriesRequest,
 }
 REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "A body that cannot be read."},
+    408: {"model": Problem, "description": "The body did not come in time."},
     413: {"model": Problem, "description": "More bytes than a request may have."},
     422: {"model": Problem, "description": "Not what is expected; the text says what is."},
-    503: {"model": Problem, "description": "Too many requests wait; ask again later."},
+    503: {"model": Problem, "description": "The model cannot be asked now; ask again later."},
 }
+GONE = 499
+"""The status that a request is counted with when its client has gone away; nginx has it, too."""
+EXPLAINED = 3
+"""Unknown keys for which the nearest right one is looked for."""
+LONGEST = 1000
+"""Characters of what is said of a request."""
+
+T = TypeVar("T")
+
+
+class GoneError(Exception):
+    """Whoever asked has gone away."""
 
 
 def build(live: Live, limits: Limits, log: InteractionLog | None) -> FastAPI:
@@ -56,7 +72,7 @@ def build(live: Live, limits: Limits, log: InteractionLog | None) -> FastAPI:
         The application; while it runs, it has a thread for the model and one that looks at the bundle.
     """
     gauges = Gauges()
-    batcher = Batcher(live, most=limits.waiting, observe=gauges.batch)
+    batcher = Batcher(live, most=limits.waiting, seconds=limits.seconds, observe=gauges.batch)
     gauges.of(live, batcher)
 
     @asynccontextmanager
@@ -65,14 +81,14 @@ def build(live: Live, limits: Limits, log: InteractionLog | None) -> FastAPI:
         try:
             yield
         finally:
-            batcher.stop()
+            await asyncio.to_thread(batcher.stop)
 
     app = FastAPI(title="conseq", version=version("conseq"), lifespan=lifespan)
     paths = {*BODIES, "/health", "/metrics"}
-    app.add_middleware(Measured, paths=paths, gauges=gauges, most=limits.body)
+    app.add_middleware(Measured, paths=paths, gauges=gauges, limits=limits)
     _refuse_well(app)
     _answers(app, batcher, Reader(live, limits, log), gauges)
-    _states(app, live, gauges)
+    _states(app, live, batcher, gauges)
     return app
 
 
@@ -80,42 +96,53 @@ def _answers(app: FastAPI, batcher: Batcher, asked: Reader, gauges: Gauges) -> N
     """Adds the paths that ask the model."""
 
     @app.post("/recommend", response_model=RecommendAnswer, responses=REFUSED)
-    async def recommend(request: RecommendRequest) -> Response:
+    async def recommend(request: RecommendRequest, http: Request) -> Response:
         """Gives the best items of the catalogue for each history."""
-        answered = await batcher.recommend(asked.recommendations(request))
+        question = asked.recommendations(request)
+        try:
+            answered = await _unless_gone(http, batcher.recommend(question))
+        except EmptyHistoryError as error:
+            raise RefusedError(_empty(request, error)) from None
         found = answered.value
         gauges.recommended(found)
         items = found.items if request.history is None else found.items[0]
         return _answer(answered, k=request.k, dropped=found.dropped, empty=found.empty, recommendations=items)
 
     @app.post("/similar", response_model=SimilarAnswer, responses=REFUSED)
-    async def similar(request: SimilarRequest) -> Response:
+    async def similar(request: SimilarRequest, http: Request) -> Response:
         """Gives the items whose vectors have the largest cosine with an item's."""
         items = asked.items(request)
-        answered = await batcher.ask(lambda model: model.similar_items(items, request.k).to_dicts())
+        answered = await _unless_gone(
+            http, batcher.ask(lambda model: model.similar_items(items, request.k).to_dicts(), size=len(items))
+        )
         found = answered.value if request.item is None else answered.value[0]
         return _answer(answered, k=request.k, similar=found)
 
     @app.post("/vectors", response_model=VectorsAnswer, responses=REFUSED)
-    async def vectors(request: HistoriesRequest) -> Response:
+    async def vectors(request: HistoriesRequest, http: Request) -> Response:
         """Gives the vectors of histories, for an index of your own."""
         histories = asked.histories(request)
-        answered: Answered[Any] = await batcher.ask(
-            lambda model: model.user_vectors(histories, unknown=request.unknown).tolist()
+        answered: Answered[Any] = await _unless_gone(
+            http,
+            batcher.ask(
+                lambda model: model.user_vectors(histories, unknown=request.unknown).tolist(), size=len(histories)
+            ),
         )
         found = answered.value if request.history is None else answered.value[0]
         return _answer(answered, vectors=found)
 
 
-def _states(app: FastAPI, live: Live, gauges: Gauges) -> None:
+def _states(app: FastAPI, live: Live, batcher: Batcher, gauges: Gauges) -> None:
     """Adds the paths that tell of the service itself."""
 
-    @app.get("/health")
-    async def health() -> Health:
+    @app.head("/health", include_in_schema=False)
+    @app.get("/health", responses={503: {"model": Health, "description": "Requests are not answered."}})
+    async def health(response: Response) -> Health:
         """Says which model answers."""
         model = live.model
+        response.status_code = 200 if batcher.works else 503
         return Health(
-            status="ok",
+            status="ok" if batcher.works else "ended",
             model=model.name,
             encoder=model.manifest.encoder.name,
             n_items=model.manifest.n_items,
@@ -127,6 +154,35 @@ def _states(app: FastAPI, live: Live, gauges: Gauges) -> None:
     async def metrics() -> Response:
         """Gives the measures in the text format of Prometheus."""
         return Response(gauges.text(), media_type=gauges.content_type)
+
+
+async def _unless_gone(http: Request, answer: Coroutine[Any, Any, T]) -> T:
+    """Gives the model's answer or refusal; it is no longer asked for when the client closes the connection."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(http))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise GoneError
+        return answering.result()
+    except (EmptyHistoryError, ScoresError):
+        raise
+    except (ValueError, KeyError) as error:  # what the recommender refuses
+        raise RefusedError(error.args[0]) from None
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def _gone(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _empty(request: RecommendRequest, error: EmptyHistoryError) -> str:
+    if request.users is not None:
+        return error.of(request.users[error.row])
+    which = "the history" if request.history is not None else f"history {error.row} (counted from 0)"
+    return f"{which} has no known item; leave it out, or give 'on_empty': 'popular' or 'blank'"
 
 
 def _answer(answered: Answered[Any], **values: object) -> Response:
@@ -141,20 +197,30 @@ def _refuse_well(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def misread(request: Request, error: RequestValidationError) -> JSONResponse:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-        return JSONResponse({"detail": _explained(error, BODIES[path])}, 422)
+        return _problem(422, _explained(error, BODIES[path]))
 
-    @app.exception_handler(ValueError)
-    @app.exception_handler(TypeError)
-    @app.exception_handler(KeyError)
-    async def refused(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": str(error.args[0] if error.args else error)}, 422)
+    @app.exception_handler(RefusedError)
+    async def refused(_: Request, error: RefusedError) -> JSONResponse:
+        return _problem(422, str(error))
 
     @app.exception_handler(BusyError)
     async def busy(_: Request, error: BusyError) -> JSONResponse:
+        return _problem(503, str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(GoneError)
+    async def gone(_: Request, error: GoneError) -> Response:
         del error
-        return JSONResponse(
-            {"detail": "too many requests wait for the model; ask again later"}, 503, {"Retry-After": "1"}
-        )
+        return Response(status_code=GONE)  # nobody reads it, but it is counted
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        del error  # what it is goes to the service's log, not to the client
+        return _problem(500, "the service failed; its log says how")
+
+
+def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    cut = detail if len(detail) <= LONGEST else detail[: LONGEST - 4] + " ..."
+    return JSONResponse({"detail": cut}, status, headers)
 
 
 def _explained(error: RequestValidationError, cls: type[pydantic.BaseModel]) -> str:
@@ -163,8 +229,11 @@ def _explained(error: RequestValidationError, cls: type[pydantic.BaseModel]) -> 
         return f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
     if not isinstance(error.body, dict):
         return "expected a JSON object as the body, with the header Content-Type: application/json"
+    unknown = [key for key in error.body if key not in cls.model_fields]
+    # To look for what each of a hundred thousand unknown keys might mean would keep all others waiting.
+    body = {key: value for key, value in error.body.items() if key in cls.model_fields or key in unknown[:EXPLAINED]}
     try:
-        cls.model_validate(error.body)
+        cls.model_validate(body)
     except pydantic.ValidationError as same:
         return explain(same, cls)
     return str(first["msg"])
