@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,10 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _write(system: Path, own: str, **files: str) -> None:
+def _write(system: Path, own: str, files: Mapping[str, str] | None = None) -> None:
     (system / "own").write_text(own)
-    for name, text in files.items():
-        path = system / "groups" / name.replace("__", "/").replace("_DOT_", ".")
+    for name, text in (files or {}).items():
+        path = system / "groups" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
@@ -35,35 +36,32 @@ def _write(system: Path, own: str, **files: str) -> None:
     [("200000 100000\n", 2), ("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 64), ("damaged", 64)],
 )
 def test_a_container_has_its_quota(system: Path, quota: str, expected: int) -> None:
-    _write(system, "0::/\n", cpu_DOT_max=quota)
+    _write(system, "0::/\n", {"cpu.max": quota})
     assert cores() == expected
 
 
 def test_the_smallest_quota_of_a_group_and_those_around_it_counts(system: Path) -> None:
-    files = {"a__b__cpu_DOT_max": "max 100000", "a__cpu_DOT_max": "300000 100000", "cpu_DOT_max": "800000 100000"}
-    _write(system, "0::/a/b\n", **files)
+    files = {"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000", "cpu.max": "800000 100000"}
+    _write(system, "0::/a/b\n", files)
     assert cores() == 3
 
 
 def test_a_path_of_outside_the_container_leads_to_its_root(system: Path) -> None:
-    _write(system, "0::/docker/1234\n", cpu_DOT_max="400000 100000")
+    _write(system, "0::/docker/1234\n", {"cpu.max": "400000 100000"})
     assert cores() == 4
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("250000\n", 3), ("-1\n", 64)])
 def test_the_older_groups_are_read_too(system: Path, quota: str, expected: int) -> None:
     own = "9:name=systemd:/\n3:cpu,cpuacct:/kube\n1:memory:/kube\n"
-    _write(
-        system,
-        own,
-        **{"cpu,cpuacct__kube__cpu_DOT_cfs_quota_us": quota, "cpu,cpuacct__kube__cpu_DOT_cfs_period_us": "100000\n"},
-    )
+    kube = "cpu,cpuacct/kube"
+    _write(system, own, {f"{kube}/cpu.cfs_quota_us": quota, f"{kube}/cpu.cfs_period_us": "100000\n"})
     assert cores() == expected
 
 
 def test_the_folder_of_the_older_groups_may_name_the_controllers_in_another_order(system: Path) -> None:
-    quota = {"cpu,cpuacct__x__cpu_DOT_cfs_quota_us": "200000", "cpu,cpuacct__x__cpu_DOT_cfs_period_us": "100000"}
-    _write(system, "4:cpuacct,cpu:/x\n", **quota)
+    quota = {"cpu,cpuacct/x/cpu.cfs_quota_us": "200000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"}
+    _write(system, "4:cpuacct,cpu:/x\n", quota)
     assert cores() == 2
 
 
@@ -74,7 +72,7 @@ def test_a_line_that_is_none_is_passed_over(system: Path, own: str) -> None:
 
 
 def test_more_than_there_are_is_not_believed(system: Path) -> None:
-    _write(system, "0::/\n", cpu_DOT_max="12800000 100000")
+    _write(system, "0::/\n", {"cpu.max": "12800000 100000"})
     assert cores() == 64
 
 

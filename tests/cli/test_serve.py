@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import uvicorn
 
 from conseq.cli import serve
 from conseq.cli.main import main
@@ -25,7 +22,6 @@ from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.nn.items import ItemTable
 from conseq.serving.bundle import save_bundle
-from conseq.serving.http import application
 from conseq.serving.recommender import Recommender
 
 
@@ -74,36 +70,6 @@ def test_it_says_where_it_answers_and_ends_with_the_signal(
     stalled.close()
     assert process.returncode == status
     assert '"POST /recommend HTTP/1.1" 200' in printed
-
-
-def test_the_requests_of_the_guide_get_what_it_shows(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "serve.md").read_text(encoding="utf-8")
-    asked = re.findall(r"^\$ curl http://127.0.0.1:8000(/\w+) .* -d '(.+)'\n(.*)", page, re.MULTILINE)
-    assert len(asked) == 5
-    config = SASRecConfig(width=8, layers=1, max_length=4)
-    ids = Vocabulary(["k1-00", "k1-01", "k1-02", "k1-03", "k4-07"], start=1)
-    save_bundle(config(ItemTable(5, 8)), config, ids, tmp_path / "bundle", {}, counts=[1] * 5)
-    app = application(tmp_path / "bundle", look_every=0)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            for path, body, shown in asked:
-                request = urllib.request.Request(url + path, body.encode(), {"Content-Type": "application/json"})
-                try:
-                    with urllib.request.urlopen(request, timeout=60) as answer:
-                        printed = answer.read().decode()
-                except urllib.error.HTTPError as refused:
-                    printed = refused.read().decode()
-                keys, shown_keys = (re.findall(r'"(\w+)":', text) for text in (printed, shown))
-                assert shown_keys == keys[: len(shown_keys)]
-                assert "..." in shown or len(shown_keys) == len(keys)
-                assert "detail" not in shown or shown == printed
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_loaded(

@@ -47,7 +47,7 @@ def as_id(one: object, *, what: str = "an item id") -> str:
         return str(one)
     if isinstance(one, (int, np.integer)) and not isinstance(one, bool):
         return str(int(one))
-    raise TypeError(f"{what} is a string or an integer; found {one!r} of type {type(one).__name__}")
+    raise TypeError(f"{what} is a string or an integer; found {one!r:.60} of type {type(one).__name__}")
 
 
 def rows_of(given: Iterable[object], *, what: str) -> tuple[Iterator[Iterable[object]], bool]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,10 @@ class Client:
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[Client]:
+def running(app: FastAPI, *, root_path: str = "") -> Iterator[Client]:
     """Gives a client of ``app``, which answers in a thread until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", root_path=root_path))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -66,9 +67,23 @@ def running(app: FastAPI) -> Iterator[Client]:
 
 
 @pytest.fixture(name="running")
-def running_fixture() -> Callable[[FastAPI], AbstractContextManager[Client]]:
+def running_fixture() -> Callable[..., AbstractContextManager[Client]]:
     """Gives a client of an application that ends with a block."""
     return running
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something is so, for a minute at most."""
+
+    def wait(what: Callable[[], bool]) -> None:
+        for _ in range(6000):
+            if what():
+                return
+            time.sleep(0.01)
+        raise AssertionError("it has not happened in a minute")
+
+    return wait
 
 
 @pytest.fixture
@@ -78,14 +93,16 @@ def serving() -> Iterator[Callable[[FastAPI], Client]]:
         yield lambda app: stack.enter_context(running(app))
 
 
-def _saved(folder: Path, *, seed: int = 0, counts: list[int] | None = None, broken: str = "") -> Path:
+def _saved(
+    folder: Path, *, items: Sequence[str] = ITEMS, seed: int = 0, counts: list[int] | None = None, broken: str = ""
+) -> Path:
     torch.manual_seed(seed)
     config = SASRecConfig(width=8, layers=1, max_length=4)
-    encoder = config(ItemTable(len(ITEMS), 8))
+    encoder = config(ItemTable(len(items), 8))
     if broken:
         with torch.no_grad():
             next(values for name, values in encoder.named_parameters() if broken in name)[2] = torch.nan
-    save_bundle(encoder, config, Vocabulary(ITEMS, start=1), folder, {}, counts=counts)
+    save_bundle(encoder, config, Vocabulary(items, start=1), folder, {}, counts=counts)
     return folder
 
 

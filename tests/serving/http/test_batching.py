@@ -23,10 +23,10 @@ QUESTION = Question(k=3, exclude_seen=True, candidates=None, unknown="drop", on_
 class Scene:
     """A batcher whose model is at work until it is released."""
 
-    def __init__(self, bundle: Path, most: int = 1000, seconds: float = 60) -> None:
+    def __init__(self, bundle: Path, most: int = 1000, seconds: float = 60, work: float = 0) -> None:
         self.live = Live(bundle, look_every=0)
         self.batches: list[int] = []
-        self.wait = 0.0
+        self._takes = work
         self.batcher = Batcher(self.live, most=most, seconds=seconds, observe=self.batches.append)
         self._at_work, self._released = threading.Event(), threading.Event()
 
@@ -38,7 +38,7 @@ class Scene:
             while not self._at_work.is_set():
                 await asyncio.sleep(0.001)
             tasks = [asyncio.ensure_future(one(self.batcher)) for one in asked]
-            await asyncio.sleep(self.wait)
+            await asyncio.sleep(self._takes)
             self._released.set()
             found = await asyncio.gather(*tasks, return_exceptions=True)
             await first
@@ -117,8 +117,7 @@ def test_what_is_excluded_for_all_is_asked_once(bundle: Path) -> None:
 
 
 def test_what_has_waited_for_too_long_is_sent_away(bundle: Path) -> None:
-    scene = Scene(bundle, seconds=0.05)
-    scene.wait = 0.2
+    scene = Scene(bundle, seconds=0.05, work=0.2)
     found = scene.together(_recommend(["a"]))
     assert isinstance(found[0], BusyError)
     assert "no answer within 0.05 seconds" in str(found[0])

@@ -114,7 +114,9 @@ def test_what_is_the_machines_fault_is_tried_again(
     assert live.trouble is None
 
 
-def test_it_goes_on_looking_though_nobody_can_be_told(bundle: Path, save: Callable[..., Path]) -> None:
+def test_it_goes_on_looking_though_nobody_can_be_told(
+    bundle: Path, save: Callable[..., Path], wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
     def broken(line: str) -> None:
         raise BrokenPipeError(line)
 
@@ -123,7 +125,7 @@ def test_it_goes_on_looking_though_nobody_can_be_told(bundle: Path, save: Callab
     try:
         for changes in (1, 2):
             save(bundle, seed=changes)
-            _wait_for(lambda expected=changes: live.changes == expected)  # type: ignore[misc]
+            wait_for(lambda expected=changes: live.changes == expected)  # type: ignore[misc]
     finally:
         live.stop()
 
@@ -142,13 +144,15 @@ def test_what_the_service_promises_for_empty_histories_is_asked_of_a_bundle(
         Live(tmp_path)
 
 
-def test_it_looks_by_itself(bundle: Path, save: Callable[..., Path]) -> None:
+def test_it_looks_by_itself(
+    bundle: Path, save: Callable[..., Path], wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
     live = Live(bundle, look_every=0.01)
     live.start()
     live.start()  # once more does nothing
     try:
         save(bundle, seed=1)
-        _wait_for(lambda: live.changes == 1)
+        wait_for(lambda: live.changes == 1)
     finally:
         live.stop()
     save(bundle, seed=2)
@@ -157,7 +161,10 @@ def test_it_looks_by_itself(bundle: Path, save: Callable[..., Path]) -> None:
 
 
 def test_every_answer_is_of_one_model_while_bundles_change(
-    bundle: Path, save: Callable[..., Path], serving: Callable[[FastAPI], Any]
+    bundle: Path,
+    save: Callable[..., Path],
+    serving: Callable[[FastAPI], Any],
+    wait_for: Callable[[Callable[[], bool]], None],
 ) -> None:
     histories = [["a"], ["b", "c d"], ["007"]]
     expected = {}
@@ -181,18 +188,10 @@ def test_every_answer_is_of_one_model_while_bundles_change(
         for seed in (0, 1, 0):
             name = json.loads(client.get("/health")[1])["model"]
             save(bundle, seed=seed)
-            _wait_for(lambda before=name: json.loads(client.get("/health")[1])["model"] != before)  # type: ignore[misc]
+            wait_for(lambda before=name: json.loads(client.get("/health")[1])["model"] != before)  # type: ignore[misc]
     finally:
         done.set()
         asking.join()
     assert {name for name, _ in found} <= expected.keys()
     assert len({name for name, _ in found}) == 2
     assert all(items == expected[name] for name, items in found)
-
-
-def _wait_for(what: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it has not happened in a minute")

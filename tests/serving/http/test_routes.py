@@ -8,7 +8,6 @@ import json
 import re
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -239,7 +238,10 @@ def test_a_body_that_does_not_come_is_not_waited_for(bundle: Path, serving: Call
 
 
 def test_who_goes_away_is_not_answered(
-    bundle: Path, serving: Callable[[FastAPI], Any], monkeypatch: pytest.MonkeyPatch
+    bundle: Path,
+    serving: Callable[[FastAPI], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    wait_for: Callable[[Callable[[], bool]], None],
 ) -> None:
     asked, go_on = threading.Event(), threading.Event()
     answer = batching.recommended
@@ -262,8 +264,8 @@ def test_who_goes_away_is_not_answered(
     assert asked.wait(60)
     with socket.create_connection(_address(client), timeout=60) as connection:
         connection.sendall(head.encode() + body)
-        _wait_until(lambda: b"conseq_waiting 1.0" in client.get("/metrics")[1])
-    _wait_until(lambda: b'path="/recommend",status="499"} 1.0' in client.get("/metrics")[1])
+        wait_for(lambda: b"conseq_waiting 1.0" in client.get("/metrics")[1])
+    wait_for(lambda: b'path="/recommend",status="499"} 1.0' in client.get("/metrics")[1])
     go_on.set()
     first.join()
     assert client.post("/recommend", {"history": ["é"]})[0] == 200
@@ -308,14 +310,6 @@ def _address(client: Any) -> tuple[str, int]:
     return host, int(port)
 
 
-def _wait_until(what: Callable[[], bool]) -> None:
-    for _ in range(6000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it has not happened in a minute")
-
-
 def test_health_names_the_model_that_answers(client: Any, lasting_bundle: Path) -> None:
     status, answer = client.get("/health")
     health = json.loads(answer)
@@ -326,9 +320,9 @@ def test_health_names_the_model_that_answers(client: Any, lasting_bundle: Path) 
         6,
         None,
     )
-    assert (
-        urllib.request.urlopen(urllib.request.Request(client.url + "/health", method="HEAD"), timeout=60).read() == b""
-    )
+    head = urllib.request.Request(client.url + "/health", method="HEAD")
+    with urllib.request.urlopen(head, timeout=60) as answered:
+        assert answered.status == 200
     weights = json.loads((lasting_bundle / "manifest.json").read_text())["files"]["weights.safetensors"]["sha256"]
     assert health["model"] == weights[:12] == client.post("/recommend", {"history": ["a"]})[1]["model"]
 
@@ -373,7 +367,17 @@ def test_it_can_be_mounted_in_another_application(bundle: Path, serving: Callabl
     assert b'path="/recommend",status="422"' in client.get("/next/metrics")[1]
 
 
-def test_the_outer_application_may_start_and_end_it(bundle: Path, running: Callable[[FastAPI], Any]) -> None:
+def test_a_proxy_may_show_it_under_a_path(bundle: Path, running: Callable[..., Any]) -> None:
+    with running(application(bundle, look_every=0), root_path="/next") as client:  # the proxy takes the path off
+        assert client.post("/recommend", {"history": ["a"]})[0] == 200
+        assert "did you mean 'histories'" in client.post("/recommend", {"histores": ["a"]})[1]["detail"]
+        assert b'path="/recommend",status="422"' in client.get("/metrics")[1]
+        assert json.loads(client.get("/openapi.json")[1])["servers"] == [{"url": "/next"}]
+
+
+def test_the_outer_application_may_start_and_end_it(
+    bundle: Path, running: Callable[[FastAPI], Any], wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
     inner = application(bundle, look_every=0.01)
     before = threading.active_count()
     outer = FastAPI(lifespan=inner.router.lifespan_context)
@@ -382,4 +386,4 @@ def test_the_outer_application_may_start_and_end_it(bundle: Path, running: Calla
         assert client.get("/next/health")[0] == 200
         assert threading.active_count() >= before + 3  # the server, the model, the bundle
         assert client.post("/next/recommend", {"history": ["a"]})[0] == 200
-    _wait_until(lambda: threading.active_count() == before)
+    wait_for(lambda: threading.active_count() == before)

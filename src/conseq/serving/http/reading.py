@@ -140,9 +140,8 @@ def _numbers(*lists: object) -> int:
 def _ids(values: Sequence[object], key: str) -> list[str]:
     try:
         return [as_id(one) for one in values]
-    except TypeError:
-        wrong = next(one for one in values if isinstance(one, bool) or not isinstance(one, str | int))
-    raise RefusedError(f"key {key!r}: an item id is a string or an integer; found {wrong!r:.60}")
+    except TypeError as error:
+        raise RefusedError(f"key {key!r}: {error}") from None
 
 
 def _rows(values: Sequence[object], key: str) -> list[list[str]]:

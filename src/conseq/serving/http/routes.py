@@ -229,9 +229,10 @@ def _explained(error: RequestValidationError, cls: type[pydantic.BaseModel]) -> 
         return f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
     if not isinstance(error.body, dict):
         return "expected a JSON object as the body, with the header Content-Type: application/json"
-    unknown = [key for key in error.body if key not in cls.model_fields]
     # To look for what each of a hundred thousand unknown keys might mean would keep all others waiting.
-    body = {key: value for key, value in error.body.items() if key in cls.model_fields or key in unknown[:EXPLAINED]}
+    unknown = [key for key in error.body if key not in cls.model_fields]
+    told = {*cls.model_fields, *unknown[:EXPLAINED]}
+    body = {key: value for key, value in error.body.items() if key in told}
     try:
         cls.model_validate(body)
     except pydantic.ValidationError as same:
