@@ -109,23 +109,34 @@ def _explained(cls: type[T]) -> type[T]:
 
 def _document(values: Mapping[str, object], source: str) -> str:
     try:
-        return json.dumps(values, default=_jsonable)
+        return json.dumps(values, default=plain)
     except TypeError:
         pass
     for key, value in values.items():
         try:
-            json.dumps(value, default=_jsonable)
+            json.dumps(value, default=plain)
         except TypeError as error:  # a date, which TOML has and no setting is
             known = "a setting is a number, a string, a boolean, a list or a table"
             raise ValueError(f"{source}: key {key!r}: {error}; {known}, found {value!r}") from None
     raise ValueError(f"{source}: keys must be strings, found {list(values)!r}")
 
 
-def _jsonable(value: object) -> object:
-    plain = _plain(value)
-    if plain is value:
+def plain(value: object) -> object:
+    """Gives what JSON writes for a value that it does not know: one of NumPy's numbers as Python's.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        A number or a boolean.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    found = _plain(value)
+    if found is value:
         raise TypeError(f"Object of type {type(value).__name__} cannot be a setting")
-    return plain
+    return found
 
 
 def _plain(value: object) -> object:

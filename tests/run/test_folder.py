@@ -108,3 +108,13 @@ def test_a_table_that_the_settings_name_is_part_of_the_run(tmp_path: Path) -> No
     other = pytest.raises(ValueError, match=r"another run; it differs in data\.files\.attributes")
     with other, claimed(tmp_path / "run", one, {"hash": "feed"}):
         pass
+
+
+def test_going_on_with_another_device_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for gpu in ("A GPU", "A GPU", ""):
+        with claimed(tmp_path / "run", config(), {"hash": "feed"}, gpu=gpu):
+            told = read_config(tmp_path / "run")["code"]
+    assert [one["device"] for one in told] == ["A GPU", "cpu"]
+    assert [one["machine"].endswith(", A GPU") for one in told] == [True, False]
+    said = capsys.readouterr().err
+    assert said.count("note: this run computed on A GPU so far and goes on on cpu, which rounds otherwise") == 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from conseq.cli.main import main
 from conseq.data.log import InteractionLog
 from conseq.data.synthetic import synthetic, write_csv
+from conseq.evaluation import evaluator
 from conseq.run import runner
 from conseq.run.config import RunConfig
 from conseq.run.runner import Stopped
+from conseq.training import checkpoint
 from conseq.tuning import Space, Trial, Tuned, space_of, tune
 
 LOG, _ = synthetic(n_users=60, seed=1)
@@ -112,6 +116,136 @@ def test_settings_that_do_not_fit_together_and_those_that_diverge_are_failed_tri
     assert found.best.number == 3
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to\nmore"), "out of memory: CUDA out of memory. Tried to"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enforce fail]"),
+        (MemoryError(), "out of memory: MemoryError"),
+    ],
+)
+def test_a_trial_whose_memory_does_not_suffice_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    fit = runner.fit
+
+    def scarce(config: RunConfig, log: InteractionLog, **named: Any) -> Any:
+        if config.encoder.width == 8:
+            raise error
+        return fit(config, log, **named)
+
+    monkeypatch.setattr(runner, "fit", scarce)
+    grid = space(encoder={"heads": 1}, training={"learning_rate": 1e-2})
+    found = tune(grid, LOG, tmp_path, sampler="grid", judge=False)
+    assert (found.trials[0].value, found.best.number) == (None, 2)
+    assert found.trials[0].failed.startswith(reason)
+
+
+def test_what_is_no_fault_of_the_settings_ends_the_search_and_is_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = space(encoder={"heads": 1})
+    whole = tune(wanted, LOG, tmp_path / "whole", trials=2)
+    tune(wanted, LOG, tmp_path / "parts", trials=1, judge=False)
+
+    def broken(config: RunConfig, log: InteractionLog, **named: Any) -> Any:
+        raise error
+
+    for error in (ValueError("checkpoint.pt: not a whole checkpoint"), RuntimeError("CUDA error"), OSError("full")):
+        with monkeypatch.context() as patched:
+            patched.setattr(runner, "fit", broken)
+            with pytest.raises(type(error), match=str(error)):
+                tune(wanted, LOG, tmp_path / "parts", trials=2)
+    assert told(tune(wanted, LOG, tmp_path / "parts", trials=2)) == told(whole)
+
+
+def test_a_damaged_checkpoint_ends_the_search_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = space(encoder={"heads": 1})
+    save = checkpoint.save
+
+    def once(state: dict[str, Any], path: Path) -> None:
+        save(state, path)
+        path.write_bytes(b"torn")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", once)
+    with pytest.raises(KeyboardInterrupt):
+        tune(wanted, LOG, tmp_path, trials=1)
+    with pytest.raises(ValueError, match=r"0001.checkpoint\.pt: not a whole checkpoint.*remove the file"):
+        tune(wanted, LOG, tmp_path, trials=1)
+    monkeypatch.undo()
+    (tmp_path / "trials" / "0001" / "checkpoint.pt").unlink()
+    assert tune(wanted, LOG, tmp_path, trials=1).complete
+
+
+def test_an_interruption_after_the_last_batch_of_a_trial_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_head = space(encoder={"heads": 1})
+    whole = tune(one_head, LOG, tmp_path / "whole", trials=3, sampler="random")
+    evaluate = evaluator.evaluate
+    validations = 0
+
+    def interrupting(*arguments: Any, **named: Any) -> Any:
+        nonlocal validations
+        validations += 1
+        if validations == 2:  # of the last epoch of the first trial
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(*arguments, **named)
+
+    monkeypatch.setattr("conseq.run.runner.evaluate", interrupting)
+    with pytest.raises(Stopped, match="stopped after trial 1"):
+        tune(one_head, LOG, tmp_path / "parts", trials=3, sampler="random")
+    assert len((tmp_path / "parts" / "trials.jsonl").read_text().splitlines()) == 1
+    monkeypatch.undo()
+    assert told(tune(one_head, LOG, tmp_path / "parts", trials=3, sampler="random")) == told(whole)
+
+
+def test_weights_that_a_killed_process_left_go(tmp_path: Path) -> None:
+    wanted = space(encoder={"heads": 1})
+    found = tune(wanted, LOG, tmp_path, trials=3, judge=False)
+    left = next(tmp_path / "trials" / f"{one.number:04d}" for one in found.trials if one != found.best)
+    (left / "checkpoint.pt").touch()
+    tune(wanted, LOG, tmp_path, trials=3, judge=False)
+    assert files(tmp_path, "checkpoint.pt") == [f"trials/{found.best.number:04d}"]
+
+
+def test_a_grid_is_searched_whole_unless_fewer_trials_are_asked_for(tmp_path: Path) -> None:
+    grid = space(encoder={"width": 8, "heads": 1}, training={"learning_rate": [1e-2] * 23, "epochs": 1})
+    assert len(tune(grid, LOG, tmp_path / "whole", sampler="grid", judge=False).trials) == 23
+    assert len(tune(grid, LOG, tmp_path / "some", trials=4, sampler="grid", judge=False).trials) == 4
+
+
+def test_another_content_of_a_file_that_settings_name_is_another_search(tmp_path: Path) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("item_id,categories\n" + "".join(f"{one},red\n" for one in LOG.item_ids.ids))
+    wanted = space(
+        method={"name": "s3rec", "attributes": str(items), "pretrain": 1},
+        encoder={"width": 8, "heads": 1},
+        training={"not_before": 2, "learning_rate": [1e-2, 1e-3]},
+    )
+    tune(wanted, LOG, tmp_path / "search", trials=1, sampler="grid", judge=False)
+    items.write_text(items.read_text().replace("red", "blue"))
+    with pytest.raises(ValueError, match="search holds another search; it differs in data"):
+        tune(wanted, LOG, tmp_path / "search", trials=2, sampler="grid", judge=False)
+
+
+def test_a_setting_that_is_a_tuple_is_gone_on_with(tmp_path: Path) -> None:
+    tables: dict[str, dict[str, Any]] = {"encoder": {"heads": 1}, "training": {"betas": [(0.9, 0.999), (0.8, 0.99)]}}
+    tune(space(**tables), LOG, tmp_path, trials=1, judge=False)
+    found = tune(space(**tables), LOG, tmp_path, trials=2, judge=False)
+    assert all(one.values["training.betas"] in ([0.9, 0.999], [0.8, 0.99]) for one in found.trials)
+
+
+def test_going_on_with_another_optuna_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(space(encoder={"heads": 1}), LOG, tmp_path, trials=1, judge=False)
+    monkeypatch.setattr("conseq.tuning.search.drawn_by", lambda sampler: {"optuna": "9.0"})
+    tune(space(encoder={"heads": 1}), LOG, tmp_path, trials=1, judge=False)
+    assert "and goes on with 9.0, which may choose other settings" in capsys.readouterr().err
+
+
 def test_an_experiment_is_trained_once(tmp_path: Path) -> None:
     grid = space(encoder={"width": [8, 16, 8], "heads": 1}, training={"learning_rate": 1e-2})
 
@@ -131,9 +265,13 @@ def test_a_search_without_any_value_says_why(tmp_path: Path) -> None:
         tune(space(), LOG, tmp_path / "trials", trials=0)
     with pytest.raises(ValueError, match="seed: at least 0, found -1"):
         tune(space(), LOG, tmp_path / "seed", seed=-1)
-    with pytest.raises(ValueError, match="learning_rate: a grid needs a step"):
+    with pytest.raises(ValueError, match="learning_rate: a grid needs a list of values, or a step"):
         tune(space(), LOG, tmp_path / "grid", sampler="grid")
-    assert not (tmp_path / "grid").exists()
+    with pytest.raises(ValueError, match="unknown metric 'NDGC@10'"):
+        tune(space(training={"metric": "NDGC@10"}), LOG, tmp_path / "metric")
+    with pytest.raises(ValueError, match="device 'tpu' cannot be used"):
+        tune(space(training={"device": "tpu"}), LOG, tmp_path / "device")
+    assert not any((tmp_path / one).exists() for one in ("grid", "metric", "device"))
 
 
 def test_a_budget_leaves_the_rest_to_the_next_call(tmp_path: Path) -> None:

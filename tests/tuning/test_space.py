@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conseq.tuning import Choice, Range, read_space, space_of
@@ -49,6 +50,7 @@ def test_a_file_has_fixed_settings_choices_and_ranges(tmp_path: Path) -> None:
         (Range(0.1, 0.5, 0.1), (0.1, 0.2, 0.3, 0.4, 0.5)),
         (Range(0.0, 0.5, 0.2), (0.0, 0.2, 0.4)),
         (Range(0.1, 0.5), None),
+        (Range(1, 1000, log=True), None),
         (Choice(("a", "b")), ("a", "b")),
     ],
 )
@@ -66,8 +68,10 @@ def test_a_grid_is_all_combinations() -> None:
 
 
 def test_a_grid_refuses_what_cannot_be_counted() -> None:
-    with pytest.raises(ValueError, match=r"space\.toml: training\.clip: a grid needs a step"):
+    with pytest.raises(ValueError, match=r"space\.toml: training\.clip: a grid needs a list of values, or a step"):
         list(space(batch_size=[8, 16], clip={"low": 0.5, "high": 2.0}).grid())
+    with pytest.raises(ValueError, match=r"batch_size: a grid needs a list .* without log"):
+        space(batch_size={"low": 8, "high": 512, "log": True}).combinations()
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,7 @@ def test_a_grid_refuses_what_cannot_be_counted() -> None:
         ({"batchsize": [8, 16]}, "unknown key 'batchsize'; did you mean 'batch_size'"),
         ({"batch_size": [8, 0]}, "key 'batch_size': Input should be greater than or equal to 1, found 0"),
         ({"batch_size": {"low": 0.5, "high": 2.0}}, "key 'batch_size'"),
+        ({"batch_size": {"low": 1, "high": 3, "step": 0.5}}, "key 'batch_size'"),
         ({"batch_size": [8], "warmup": {"low": -1, "high": 2}}, "key 'warmup'"),
         ({"seed": [0, 1, 2]}, "training.seed cannot be searched for: the best of several seeds is luck"),
         ({"metric": ["HR@10", "NDCG@10"]}, "training.metric cannot be searched for"),
@@ -102,8 +107,20 @@ def test_what_is_no_space_is_refused_by_its_place(training: dict[str, Any], mess
 def test_names_and_the_cut_of_the_log_are_not_varied() -> None:
     with pytest.raises(ValueError, match=r"method\.name: one name, on which the other settings depend"):
         space_of({"method": {"name": ["duorec", "cl4srec"]}}, source="space.toml")
-    with pytest.raises(ValueError, match=r"split\.val cannot be searched for: trials are compared on one cut"):
-        space_of({"split": {"name": "by_time", "val": ["2014-01-01", "2014-02-01"]}}, source="space.toml")
+    with pytest.raises(ValueError, match=r"split\.seed cannot be searched for: trials are compared on one cut"):
+        space_of({"split": {"name": "by_user", "seed": {"low": 0, "high": 9}}}, source="space.toml")
+
+
+def test_a_list_in_the_cut_of_the_log_is_one_value() -> None:
+    cut = {"name": "by_time", "shares": [0.7, 0.8]}
+    found = space_of({"split": cut, "training": {"epochs": [1, 2]}}, source="space.toml")
+    assert found.config({"training.epochs": 1}).record()["split"]["shares"] == [0.7, 0.8]
+
+
+def test_options_are_what_the_record_of_a_trial_gives_back() -> None:
+    found = space(betas=[(0.9, 0.999)], batch_size=[np.int64(8)])
+    assert [one.values() for one in found.varied.values()] == [([0.9, 0.999],), (8,)]
+    assert type(found.varied["training.batch_size"].values()[0]) is int
 
 
 def test_the_record_of_a_space_is_plain() -> None:

@@ -24,8 +24,8 @@ class Options:
     """A prepared folder, or a log."""
     out: Path = Path("tuned")
     """The folder of the search (given again: go on)."""
-    trials: Annotated[int, tyro.conf.arg(metavar="N")] = 20
-    """How many, with those that are there already."""
+    trials: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """How many, with those that are there already; where not given, 20, and of a grid all combinations."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """tpe: learn from the trials before; random; grid: all combinations."""
     seed: int = 0

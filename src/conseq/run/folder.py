@@ -23,13 +23,14 @@ _HOW = "put back a copy of it, or remove the folder and train again"
 
 
 @contextmanager
-def claimed(folder: Path, config: RunConfig, data: Mapping[str, Any]) -> Iterator[None]:
+def claimed(folder: Path, config: RunConfig, data: Mapping[str, Any], *, gpu: str = "") -> Iterator[None]:
     """Holds the folder for this process, with the run's configuration written, or found to be the same.
 
     Args:
         folder: The run's folder. It is created.
         config: The experiment.
         data: What identifies the log.
+        gpu: The name of the GPU that computes; empty: the processor does.
 
     Yields:
         Nothing; the folder is held until the block ends.
@@ -44,9 +45,9 @@ def claimed(folder: Path, config: RunConfig, data: Mapping[str, Any]) -> Iterato
         for left in folder.glob(".*.partial"):  # of a process that was killed while it saved
             if left.is_file():
                 left.unlink(missing_ok=True)
-        files = _files(config)
+        files = files_of(config)
         told = {**config.record(), "data": {**data, **({"files": files} if files else {})}}
-        _write_or_compare(folder, told, code_hash(config))
+        _write_or_compare(folder, told, code_hash(config), gpu)
         yield
 
 
@@ -92,8 +93,15 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _files(config: RunConfig) -> dict[str, str]:
-    """Gives the SHA-256 of each file that the settings name, such as a table of categories."""
+def files_of(config: RunConfig) -> dict[str, str]:
+    """Gives the SHA-256 of each file that the settings name, such as a table of categories.
+
+    Args:
+        config: The experiment.
+
+    Returns:
+        The 64 hexadecimal digits by the setting's name.
+    """
     named = {key: value for part in (config.method, config.encoder) for key, value in vars(part).items()}
     paths = {key: value for key, value in named.items() if isinstance(value, Path) and value.is_file()}
     return {key: hashlib.sha256(value.read_bytes()).hexdigest() for key, value in paths.items()}
@@ -104,9 +112,10 @@ def _is_ours(path: Path) -> bool:
     return path.name == LOCK or path.name.startswith(f".{CONFIG}.")
 
 
-def _write_or_compare(folder: Path, record: dict[str, Any], code: str) -> None:
+def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str) -> None:
     path = folder / CONFIG
-    made_by = {"commit": commit(), "hash": code, "machine": machine(), "versions": versions()}
+    device = gpu or "cpu"
+    made_by = {"commit": commit(), "hash": code, "machine": machine(gpu), "device": device, "versions": versions()}
     if not path.exists():
         atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
         return
@@ -122,6 +131,10 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str) -> None:
     if codes and codes[-1]["hash"] != code:
         note = "note: the code that decides results changed since this run began; its record will say so"
         print(note, file=sys.stderr)
+    before = codes[-1].get("device", device) if codes else device
+    if before != device:
+        note = f"note: this run computed on {before} so far and goes on on {device}, which rounds otherwise"
+        print(f"{note}; its record will say so", file=sys.stderr)
     if not codes or codes[-1] != made_by:
         earlier["code"] = [*codes, made_by]
         atomic_write(path, json.dumps({**record, **earlier}, indent=1) + "\n")

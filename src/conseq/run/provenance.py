@@ -80,15 +80,22 @@ def commit() -> str:
 
 
 @cache
-def machine() -> str:
-    """Gives the processor and the number of its cores that may be used."""
+def machine(gpu: str = "") -> str:
+    """Gives the processor and the number of its cores that may be used.
+
+    Args:
+        gpu: The name of the GPU that computes, if one does.
+
+    Returns:
+        One line.
+    """
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {cores()} cores"
+    return ", ".join(filter(None, (name, f"{cores()} cores", gpu)))
 
 
 def versions() -> dict[str, str]:

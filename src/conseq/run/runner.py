@@ -77,11 +77,17 @@ class Fitted:
         best_epoch: The epoch that validation picked.
         epochs: Epochs trained.
         value: The validation metric of that epoch.
+        interrupted: Whether Ctrl-C (or SIGTERM) came when nothing was left to train.
     """
 
     best_epoch: int
     epochs: int
     value: float
+    interrupted: bool = False
+
+
+class SettingsError(ValueError):
+    """Settings that fit neither each other nor the log: with them there is no model to train."""
 
 
 def fit(
@@ -105,13 +111,14 @@ def fit(
         What validation found.
 
     Raises:
-        ValueError: as :func:`run`, as do the others.
+        ValueError: as :func:`run`, as do the others; an :class:`SettingsError` where the settings are the reason.
         BlockingIOError: if another process is at work in the folder.
         FloatingPointError: if the loss, or a score in validation, is not finite.
         Stopped: after Ctrl-C, with the state saved.
     """
     with _training(config, log, folder, start, show=show) as (_, _, trainer):
-        return Fitted(trainer.stopping.best_epoch, trainer.epoch - 1, trainer.stopping.best)
+        stopping = trainer.stopping
+        return Fitted(stopping.best_epoch, trainer.epoch - 1, stopping.best, trainer.interrupted)
 
 
 def run(
@@ -173,12 +180,15 @@ def _training(
     parse_metric(config.training.metric)
     split = config.split.cut(log)
     device = resolve_device(config.training.device)
-    method = build(config, split, device, item_ids=log.item_ids)
+    try:
+        method = build(config, split, device, item_ids=log.item_ids)
+        check_stages(method, config.training)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     _begin(method, config, log, start, show=show)
-    check_stages(method, config.training)
     if folder is not None:
         encoder_name(config.encoder)  # of an encoder that no bundle can name it is said before the training
-    with nullcontext() if folder is None else claimed(folder, config, data_record(log)):
+    with nullcontext() if folder is None else claimed(folder, config, data_record(log), gpu=gpu_name(device)):
         if split.name == "leave_one_out" and show != "nothing":
             print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
         trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
@@ -311,6 +321,11 @@ def resolve_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
+def gpu_name(device: torch.device) -> str:
+    """Gives the name of a GPU; empty for the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
 def data_record(log: InteractionLog) -> dict[str, Any]:
     """Gives what identifies a log in a run's record."""
     counts = {"users": log.n_users, "items": log.n_items, "interactions": len(log)}
@@ -396,4 +411,15 @@ def _finishing_the_step(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-__all__ = ["LEAVE_ONE_OUT_NOTE", "Fitted", "Outcome", "Stopped", "build", "fit", "judge", "run", "save"]
+__all__ = [
+    "LEAVE_ONE_OUT_NOTE",
+    "Fitted",
+    "Outcome",
+    "SettingsError",
+    "Stopped",
+    "build",
+    "fit",
+    "judge",
+    "run",
+    "save",
+]

@@ -108,7 +108,7 @@ def record_of(folder: Path | str, told: Told) -> Record:
         "data_hash": written["data"]["hash"],
         "data": {name: written["data"][name] for name in ("users", "items", "interactions")},
         "versions": code[-1].get("versions", written["versions"]),
-        "machine": code[-1]["machine"],
+        "machine": "; ".join(dict.fromkeys(one["machine"] for one in code)),
         "metrics": _rounded(own.metrics),
         "floors": {name: _rounded(values) for name, values in own.floors.items()},
         "both": {history: _of(one) for history, one in sorted(both.items())},

@@ -39,7 +39,7 @@ def suggest(
 
     Raises:
         ModuleNotFoundError: if the extra ``tune`` is not installed and the sampler is not ``grid``.
-        ValueError: if the sampler is ``grid`` and a range has neither a step nor whole numbers.
+        ValueError: if the sampler is ``grid`` and the values of a range cannot be counted.
     """
     if sampler == "grid":
         return next(itertools.islice(space.grid(), len(before), None), None)
@@ -62,6 +62,21 @@ def suggest(
         study.add_trial(optuna.trial.create_trial(params=told, distributions=kinds, value=value))
     asked = study.ask(kinds).params
     return {name: _meant(one, asked[name]) for name, one in space.varied.items()}
+
+
+def drawn_by(sampler: Sampler) -> dict[str, str]:
+    """Gives the version of what chooses the settings.
+
+    Args:
+        sampler: As of :func:`suggest`.
+
+    Returns:
+        The version by the package's name; nothing for a grid.
+
+    Raises:
+        ModuleNotFoundError: as of :func:`suggest`.
+    """
+    return {} if sampler == "grid" else {"optuna": _optuna().__version__}
 
 
 def _optuna() -> Any:

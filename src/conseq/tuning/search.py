@@ -11,16 +11,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
+
 from conseq.data.files import atomic_write
 from conseq.data.log import InteractionLog
+from conseq.evaluation.metrics import parse as parse_metric
 from conseq.run import runner
 from conseq.run.config import RunConfig, one_of
-from conseq.run.folder import LOCK, locked
+from conseq.run.folder import LOCK, files_of, locked
 from conseq.run.provenance import code_hash, commit, machine, versions
-from conseq.tuning.samplers import Sampler, suggest
+from conseq.training.trainer import Stopped
+from conseq.tuning.samplers import Sampler, drawn_by, suggest
 from conseq.tuning.space import Space
 
 SEARCH, TRIALS = "search.json", "trials.jsonl"
+TRIALS_UNASKED = 20
 Say = Callable[[str], None]
 
 
@@ -70,6 +75,18 @@ class Tuned:
     outcome: runner.Outcome | None
 
 
+class SearchStopped(Stopped):
+    """A search was interrupted between two trials; what was found is saved.
+
+    Args:
+        trial: The last one that is done.
+    """
+
+    def __init__(self, trial: int) -> None:
+        super().__init__(0, 0)
+        self.args = (f"stopped after trial {trial}",)
+
+
 def _silent(line: str) -> None:
     """Says nothing."""
 
@@ -79,7 +96,7 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
     log: InteractionLog,
     folder: Path | str,
     *,
-    trials: int = 20,
+    trials: int | None = None,
     sampler: Sampler = "tpe",
     seed: int = 0,
     budget: float | None = None,
@@ -98,7 +115,7 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
         space: What is searched; see :func:`conseq.tuning.read_space`.
         log: What :func:`conseq.read` gives.
         folder: Where trials and records go.
-        trials: How many, with those that are there already.
+        trials: How many, with those that are there already; None: all combinations of a grid, else 20.
         sampler: ``tpe``, ``random`` or ``grid``.
         seed: Of the sampler; that of the training is a setting.
         budget: Seconds after which no trial begins; None: no limit.
@@ -110,18 +127,21 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
         What was found.
 
     Raises:
-        ValueError: if the folder holds another search, an argument is none, or every trial failed.
+        ValueError: if the folder holds another search, an argument is none, there is no such metric or device, or every
+            trial failed. A trial fails where its settings do not fit together, its training diverges, or its memory
+            does not suffice; whatever else goes wrong ends the search, which goes on with the same call.
         BlockingIOError: if another process is at work in the folder.
         ModuleNotFoundError: if the sampler needs the extra ``tune`` and it is not installed.
         Stopped: after Ctrl-C, with the state saved.
     """
     one_of(get_args(Sampler), sampler, name="sampler")
+    # A range that cannot be counted is told before anything is written.
+    most = space.combinations() if sampler == "grid" else TRIALS_UNASKED
+    trials = most if trials is None else trials
     if trials < 1:
         raise ValueError(f"trials: at least 1, found {trials}")
     if seed < 0:
         raise ValueError(f"seed: at least 0, found {seed}")
-    if sampler == "grid":
-        next(space.grid())  # a range that cannot be counted is told before anything is written
     search = _Search(space, log, Path(folder), sampler, seed, show)
     deadline = None if budget is None else time.monotonic() + budget
     with locked(search.folder):
@@ -132,6 +152,8 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
                 trials = len(search.trials)
                 break
             say(search.told(search.run(values)))
+            if search.interrupted:
+                raise SearchStopped(len(search.trials))
         return search.found(complete=len(search.trials) >= trials, judge=judge)
 
 
@@ -145,14 +167,19 @@ class _Search:
         self.log = log
         self.folder = folder
         self.show = show
-        first = space.config({name: one.some()[0] for name, one in space.varied.items()})
+        self.interrupted = False
+        values = {name: one.some()[0] for name, one in space.varied.items()}
+        first = space.config(values)
+        parse_metric(first.training.metric)
+        runner.resolve_device(first.training.device)
+        self.of_sampler = drawn_by(sampler)
         self.metric = f"{first.training.metric}, history {first.training.history}"
         self._about = {
             "space": space.record(),
             "sampler": sampler,
             "seed": seed,
             "metric": self.metric,
-            "data": runner.data_record(log),
+            "data": {**runner.data_record(log), **_files(space, values)},
             "code": code_hash(first),
         }
         self.trials: list[Trial] = []
@@ -163,7 +190,7 @@ class _Search:
         if not path.exists():
             if any(one.name != LOCK and not one.name.startswith(".") for one in self.folder.iterdir()):
                 raise ValueError(f"{self.folder} is not empty and holds no search; choose another folder")
-            made_by = {"commit": commit(), "machine": machine(), "versions": versions()}
+            made_by = {"commit": commit(), "machine": machine(), "versions": versions() | self.of_sampler}
             atomic_write(path, json.dumps({**self._about, **made_by}, indent=1) + "\n")
             return
         found = _read(path)
@@ -178,6 +205,15 @@ class _Search:
         lines = self.folder / TRIALS
         if lines.exists():
             self.trials = [_trial(line, f"{lines}:{k}") for k, line in enumerate(_lines(lines), 1)]
+        self._say_of_the_sampler(found)
+        for one in self.trials:  # a process that was killed may not have come to it
+            self._forget(one)
+
+    def _say_of_the_sampler(self, found: Mapping[str, Any]) -> None:
+        was, now = (one.get("optuna") for one in (found.get("versions") or {}, self.of_sampler))
+        if was and now and was != now:
+            note = f"note: {self.folder} was begun with optuna {was} and goes on with {now}"
+            print(f"{note}, which may choose other settings", file=sys.stderr)
 
     def run(self, values: Mapping[str, Any]) -> Trial:
         """Trains the next trial, unless its experiment was trained before, and records it."""
@@ -191,7 +227,8 @@ class _Search:
         self.trials.append(trial)
         told = "".join(json.dumps(asdict(one)) + "\n" for one in self.trials)
         atomic_write(self.folder / TRIALS, told)
-        self._forget(before)
+        for one in (before, trial):
+            self._forget(one)
         return trial
 
     def _trained(self, config: RunConfig, trial: Trial) -> Trial:
@@ -199,8 +236,11 @@ class _Search:
         begun = time.monotonic()
         try:
             found = runner.fit(config, self.log, folder=folder, show=self.show)
-        except (ValueError, FloatingPointError) as error:  # settings that do not fit together, or steps too long
-            return replace(trial, failed=str(error), seconds=round(time.monotonic() - begun, 1))
+        except (runner.SettingsError, FloatingPointError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _lacks_memory(error):
+                raise
+            return replace(trial, failed=_reason(error), seconds=round(time.monotonic() - begun, 1))
+        self.interrupted = found.interrupted
         seconds = _seconds(folder / "metrics.jsonl")
         return replace(trial, value=found.value, best_epoch=found.best_epoch, epochs=found.epochs, seconds=seconds)
 
@@ -214,12 +254,11 @@ class _Search:
         """Gives the folder of a trial's run."""
         return self.folder / "trials" / f"{trial.same_as or trial.number:04d}"
 
-    def _forget(self, before: Trial | None) -> None:
-        """Removes the weights that nothing asks for any more; configuration and curve stay."""
+    def _forget(self, trial: Trial | None) -> None:
+        """Removes a trial's weights unless they are the best ones; configuration and curve stay."""
         best = self.best
-        for one in (before, self.trials[-1]):
-            if one is not None and (best is None or self.place(one) != self.place(best)):
-                (self.place(one) / "checkpoint.pt").unlink(missing_ok=True)
+        if trial is not None and (best is None or self.place(trial) != self.place(best)):
+            (self.place(trial) / "checkpoint.pt").unlink(missing_ok=True)
 
     def told(self, trial: Trial) -> str:
         """Gives a trial's line."""
@@ -240,6 +279,26 @@ class _Search:
         if complete and judge:
             outcome = runner.run(config, self.log, folder=self.place(best), show=self.show)
         return Tuned(self.metric, tuple(self.trials), best, config, complete, outcome)
+
+
+def _files(space: Space, values: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Gives the hashes of the files that the settings name, by the setting; nothing where none does."""
+    found: dict[str, list[str]] = {}
+    for config in (space.config({**values, name: value}) for name, one in space.varied.items() for value in one.some()):
+        for key, file in files_of(config).items():
+            found[key] = sorted({*found.get(key, ()), file})
+    return {"files": found} if found else {}
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Tells a device (torch has an error for it) or a processor (it has none) without memory for a tensor."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """Gives the first line; what follows it in torch's errors is advice and a stack."""
+    found = (str(error) or type(error).__name__).splitlines()[0]
+    return f"out of memory: {found}" if isinstance(error, MemoryError | RuntimeError) else str(error)
 
 
 def _bare(value: Any) -> Any:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conseq.config import plain
 from conseq.run.config import RunConfig, from_record, read_experiment
 
+_CUT = "split"
+"""The section in which nothing is varied, so that a list is one setting's value."""
 _RANGE_KEYS = ("low", "high", "step", "log")
 _NOT_VARIED = {
     "training.metric": "trials are compared by it",
@@ -61,8 +66,8 @@ class Range:
         return all(isinstance(one, int) for one in (self.low, self.high, self.step) if one is not None)
 
     def values(self) -> tuple[Any, ...] | None:
-        """Gives all values; None where they are too many to count."""
-        step = self.step or (1 if self.whole else None)
+        """Gives all values; None where they are too many to count, or no distance says which of them are meant."""
+        step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
             return None
         # Half a step of slack: a sum of steps such as .1 misses the end by a rounding error.
@@ -71,7 +76,8 @@ class Range:
 
     def some(self) -> tuple[Any, ...]:
         """Gives values that show whether all of them fit the setting."""
-        return self.low, self.high
+        between = () if self.whole else (self.low + (self.step or (self.high - self.low) / 2),)
+        return self.low, *between, self.high
 
 
 @dataclass(frozen=True)
@@ -115,14 +121,31 @@ class Space:
         Raises:
             ValueError: if the values of a range cannot be counted.
         """
-        counted = {name: one.values() for name, one in self.varied.items()}
-        for name, values in counted.items():
+        counted = self._counted()
+        for combination in itertools.product(*counted.values()):
+            yield dict(zip(counted, combination, strict=True))
+
+    def combinations(self) -> int:
+        """Gives how many combinations :meth:`grid` has.
+
+        Returns:
+            At least 1.
+
+        Raises:
+            ValueError: as :meth:`grid`.
+        """
+        return math.prod(map(len, self._counted().values()))
+
+    def _counted(self) -> dict[str, tuple[Any, ...]]:
+        counted = {}
+        for name, one in self.varied.items():
+            values = one.values()
             if values is None:
                 raise ValueError(
-                    f"{self.source}: {name}: a grid needs a step between low and high, or a list of values"
+                    f"{self.source}: {name}: a grid needs a list of values, or a step between low and high without log"
                 )
-        for combination in itertools.product(*(values or () for values in counted.values())):
-            yield dict(zip(counted, combination, strict=True))
+            counted[name] = values
+        return counted
 
     def record(self) -> dict[str, Any]:
         """Gives the space as plain values."""
@@ -172,7 +195,7 @@ def space_of(tables: Mapping[str, Mapping[str, Any]], *, source: str) -> Space:
         name = f"{section}.{key}"
         if key == "name" and not isinstance(value, str):
             raise ValueError(f"{source}: {name}: one name, on which the other settings depend; found {value!r}")
-        if isinstance(value, list | tuple):
+        if isinstance(value, list | tuple) and section != _CUT:
             varied[name] = _choice(value, f"{source}: {name}")
         elif isinstance(value, Mapping):
             varied[name] = _range(value, f"{source}: {name}")
@@ -187,7 +210,7 @@ def space_of(tables: Mapping[str, Mapping[str, Any]], *, source: str) -> Space:
 def _check_names(varied: Mapping[str, object], source: str) -> None:
     """Refuses a search of nothing, and of what would make the trials incomparable."""
     for name in varied:
-        why = "trials are compared on one cut of the log" if name.startswith("split.") else _NOT_VARIED.get(name)
+        why = "trials are compared on one cut of the log" if name.startswith(f"{_CUT}.") else _NOT_VARIED.get(name)
         if why:
             raise ValueError(f"{source}: {name} cannot be searched for: {why}; give it one value")
     if not varied:
@@ -199,7 +222,15 @@ def _check_names(varied: Mapping[str, object], source: str) -> None:
 def _choice(value: list[Any] | tuple[Any, ...], where: str) -> Choice:
     if not value:
         raise ValueError(f"{where}: an empty list; expected the values to choose from")
-    return Choice(tuple(value))
+    return Choice(tuple(map(_as_recorded, value)))
+
+
+def _as_recorded(option: Any) -> Any:
+    """Gives an option as the record of a trial gives it back, where a tuple is a list."""
+    try:
+        return json.loads(json.dumps(option, default=plain))
+    except TypeError:  # what it cannot be is said by the setting, which knows its name
+        return option
 
 
 def _range(value: Mapping[str, Any], where: str) -> Range:
