@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,12 +29,11 @@ from conseq.run.folder import claimed
 from conseq.run.provenance import versions
 from conseq.run.stages import check_stages, say_what_the_pick_lacks
 from conseq.run.starting import begin, check_made_by, weights_of
+from conseq.run.watching import Show, finishing_the_step, watchers
 from conseq.serving.bundle import encoder_name, save_bundle
-from conseq.training.records import EpochLines, MetricsFile, ProgressBar, TensorBoard, Watchers
-from conseq.training.trainer import Stopped, Trainer, Watcher
+from conseq.training.trainer import Stopped, Trainer
 
 History = Literal["exclude", "keep"]
-Show = Literal["bar", "lines", "nothing"]
 DEVICES = ("cpu", "cuda")
 
 LEAVE_ONE_OUT_NOTE = (
@@ -359,12 +355,12 @@ def _trained(
     method: Method[Any], config: RunConfig, split: Split, folder: Path | None, *, show: Show, tensorboard: bool
 ) -> Trainer:
     """Gives the trainer at its end, with the weights of the best epoch in the method."""
-    watcher, bar = _watchers(config, folder, show=show, tensorboard=tensorboard)
+    watcher, bar = watchers(config, folder, show=show, tensorboard=tensorboard)
     trainer = Trainer(
         method, config.training, lambda encoder: _validation(encoder, split, config), folder=folder, watcher=watcher
     )
     try:
-        with _finishing_the_step(trainer):
+        with finishing_the_step(trainer):
             trainer.resume()
             trainer.fit()
     finally:
@@ -373,49 +369,12 @@ def _trained(
     return trainer
 
 
-def _watchers(
-    config: RunConfig, folder: Path | None, *, show: Show, tensorboard: bool
-) -> tuple[Watcher, ProgressBar | None]:
-    metric, epochs = str(parse_metric(config.training.metric)), config.training.epochs
-    watchers: list[Watcher] = []
-    bar = ProgressBar(metric, epochs) if show == "bar" else None
-    if bar is not None:
-        watchers.append(bar)
-    elif show == "lines":
-        watchers.append(EpochLines(metric, epochs))
-    if folder is not None:
-        watchers.append(MetricsFile(folder / "metrics.jsonl"))
-        if tensorboard:
-            watchers.append(TensorBoard(folder / "tensorboard"))
-    return Watchers(watchers), bar
-
-
-@contextmanager
-def _finishing_the_step(trainer: Trainer) -> Iterator[None]:
-    """Lets the first Ctrl-C (or SIGTERM) finish the step and save; the second one stops at once."""
-    if trainer.folder is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        trainer.interrupted = True
-        print("\nfinishing the step and saving; interrupt again to stop at once", file=sys.stderr, flush=True)
-
-    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
 __all__ = [
     "LEAVE_ONE_OUT_NOTE",
     "Fitted",
     "Outcome",
     "SettingsError",
+    "Show",
     "Stopped",
     "build",
     "fit",

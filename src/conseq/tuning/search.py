@@ -127,19 +127,14 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
         What was found.
 
     Raises:
-        ValueError: if the folder holds another search, an argument is none, there is no such metric or device, or every
-            trial failed. A trial fails where its settings do not fit together, its training diverges, or its memory
-            does not suffice; whatever else goes wrong ends the search, which goes on with the same call.
+        ValueError: if the folder holds another search, an argument is none, or every trial failed: its settings do not
+            fit together, its training diverges, or memory does not suffice. What else goes wrong ends the search.
         BlockingIOError: if another process is at work in the folder.
         ModuleNotFoundError: if the sampler needs the extra ``tune`` and it is not installed.
         Stopped: after Ctrl-C, with the state saved.
     """
     one_of(get_args(Sampler), sampler, name="sampler")
-    # A range that cannot be counted is told before anything is written.
-    most = space.combinations() if sampler == "grid" else TRIALS_UNASKED
-    trials = most if trials is None else trials
-    if trials < 1:
-        raise ValueError(f"trials: at least 1, found {trials}")
+    trials = _how_many(trials, space, sampler)
     if seed < 0:
         raise ValueError(f"seed: at least 0, found {seed}")
     search = _Search(space, log, Path(folder), sampler, seed, show)
@@ -148,13 +143,22 @@ def tune(  # noqa: PLR0913  (what is searched, where, how, how long, and what is
         search.begin()
         while len(search.trials) < trials and (deadline is None or time.monotonic() < deadline):
             values = suggest(space, sampler, seed, [(one.values, one.value) for one in search.trials])
-            if values is None:  # the grid is through
-                trials = len(search.trials)
+            if values is None:
                 break
             say(search.told(search.run(values)))
             if search.interrupted:
                 raise SearchStopped(len(search.trials))
         return search.found(complete=len(search.trials) >= trials, judge=judge)
+
+
+def _how_many(trials: int | None, space: Space, sampler: Sampler) -> int:
+    """Gives how many trials the search has; of a grid no more than it has combinations."""
+    if trials is not None and trials < 1:
+        raise ValueError(f"trials: at least 1, found {trials}")
+    if sampler == "grid":
+        most = space.combinations()
+        return most if trials is None else min(trials, most)
+    return TRIALS_UNASKED if trials is None else trials
 
 
 class _Search:
