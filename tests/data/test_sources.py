@@ -18,6 +18,7 @@ import pytest
 
 from conseq.data import sources
 from conseq.data.download import Checksum, file_digest
+from conseq.data.locks import locked
 from conseq.data.sources import SOURCES, fetch, source
 
 RATINGS = "1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n"
@@ -114,7 +115,7 @@ def test_fetching_downloads_checks_and_reads(served: Path, tmp_path: Path) -> No
     assert record["sha256"] == file_digest(served / "ml-1m.zip")
     assert record["licence"].startswith("Research use")
     files = sorted(file.name for file in (tmp_path / "to").iterdir())
-    assert files == ["interactions.parquet", "ml-1m.zip", "source.json"]
+    assert files == [".lock", "interactions.parquet", "ml-1m.zip", "source.json"]
 
 
 def test_fetching_again_neither_downloads_nor_reads_again(served: Path, tmp_path: Path) -> None:
@@ -146,6 +147,20 @@ def test_a_result_of_unknown_origin_is_read_again(served: Path, tmp_path: Path, 
     assert pl.read_parquet(fetch("ml-1m", tmp_path / "to", progress=False).path).rows() == RATINGS_TABLE
 
 
+def test_a_damaged_result_is_read_again(served: Path, tmp_path: Path) -> None:
+    fetched = fetch("ml-1m", tmp_path / "to", progress=False)
+    whole = fetched.path.read_bytes()
+    fetched.path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert fetch("ml-1m", tmp_path / "to", progress=False) == fetched
+    assert fetched.path.read_bytes() == whole
+
+
+def test_two_processes_do_not_fetch_into_one_folder(served: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "to"), pytest.raises(BlockingIOError, match="is at work in this folder; wait"):
+        fetch("ml-1m", tmp_path / "to", progress=False)
+    assert fetch("ml-1m", tmp_path / "to", progress=False).parsed.rows == 3
+
+
 def test_the_default_folder_is_named_after_the_log_in_the_cache(
     served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,9 +176,10 @@ def test_a_download_that_is_not_what_was_published_is_not_read(served: Path, tmp
     assert not (tmp_path / "to" / "interactions.parquet").exists()
 
 
-def test_a_log_that_only_its_user_may_get_says_where_and_how() -> None:
+def test_a_log_that_only_its_user_may_get_says_where_and_how(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"accept its terms on https://.*conseq data fetch yelp --archive FILE"):
-        fetch("yelp")
+        fetch("yelp", tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_the_users_own_archive_is_read_in_place_of_a_download(tmp_path: Path) -> None:

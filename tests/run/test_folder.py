@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from conseq.data.locks import LOCK, locked
 from conseq.data.synthetic import cycle_log
 from conseq.run import runner
 from conseq.run.config import RunConfig, from_record
-from conseq.run.folder import LOCK, claimed, locked, read_config
+from conseq.run.folder import claimed, read_config
 from conseq.training.records import read_metrics
 
 fcntl = pytest.importorskip("fcntl")

@@ -17,6 +17,7 @@ from typing import Any
 from conseq.data import parsers
 from conseq.data.download import Checksum, cache_folder, download, file_digest
 from conseq.data.files import atomic_write
+from conseq.data.locks import locked
 from conseq.data.parsers import Parsed, Parser
 
 TENSORFLOW = (
@@ -86,6 +87,7 @@ class Fetched:
         verified_by: Who published the checksum that the archive has, or the record of the first download;
             None where there was neither.
         recorded_in: Where this first download recorded its checksum for later ones; None where it did not.
+        written: SHA-256 of the Parquet file.
         parsed: Counts.
         licence: What the owners ask for.
     """
@@ -96,6 +98,7 @@ class Fetched:
     sha256: str | None
     verified_by: str | None
     recorded_in: str | None
+    written: str
     parsed: Parsed
     licence: str
 
@@ -307,28 +310,36 @@ def fetch(
     Raises:
         ValueError: if the name is unknown, the log can only come from you, or the archive is not what was
             published.
+        BlockingIOError: if another process is at work in the folder.
     """
     found = source(name)
     folder = cache_folder() / name if folder is None else Path(folder).expanduser()
-    recorded_in = None
-    if archive is not None:
-        place = Path(archive).expanduser()
-        sha256, verified_by = _own(found, place)
-    elif found.url is None:
+    if found.url is None and archive is None:
         raise ValueError(
             f"{name} cannot be downloaded for you: accept its terms on {found.page}, download the archive there, "
             f"then run: conseq data fetch {name} --archive FILE"
         )
+    with locked(folder):
+        return _fetched(found, folder, archive, progress=progress)
+
+
+def _fetched(found: Source, folder: Path, archive: Path | str | None, *, progress: bool) -> Fetched:
+    recorded_in = None
+    if archive is not None:
+        place = Path(archive).expanduser()
+        sha256, verified_by = _own(found, place)
     else:
+        assert found.url is not None, "told before the folder is made"
         done = download(found.url, folder / found.file, checksum=found.checksum, size=found.size, progress=progress)
         place, sha256 = done.path, done.sha256
         verified_by = done.verified.source if done.verified else None
         recorded_in = None if done.verified else f"{place}.sha256"
     path, record = folder / "interactions.parquet", folder / "source.json"
-    parsed = _read_before(record, path, name, sha256)
+    parsed = _read_before(record, path, found.name, sha256)
     if parsed is None:
         parsed = parsers.write_interactions(found.parser, place, path)
-    fetched = Fetched(name, path, place, sha256, verified_by, recorded_in, parsed, found.licence)
+    written = file_digest(path)
+    fetched = Fetched(found.name, path, place, sha256, verified_by, recorded_in, written, parsed, found.licence)
     atomic_write(record, json.dumps({**fetched.to_json(), "url": found.url, "page": found.page}, indent=2) + "\n")
     return fetched
 
@@ -350,11 +361,12 @@ def _own(found: Source, archive: Path) -> tuple[str | None, str | None]:
 
 
 def _read_before(record: Path, path: Path, name: str, sha256: str | None) -> Parsed | None:
-    """Gives the counts of an earlier reading of the same archive, where its result is still there."""
+    """Gives the counts of an earlier reading of the same archive, where its result is still there as it was written."""
     if sha256 is None or not (record.exists() and path.exists()):
         return None
     try:
         before = json.loads(record.read_text(encoding="utf-8"))
-        return Parsed(**before["parsed"]) if (before["name"], before["sha256"]) == (name, sha256) else None
+        same = (before["name"], before["sha256"], before["written"]) == (name, sha256, file_digest(path))
+        return Parsed(**before["parsed"]) if same else None
     except (json.JSONDecodeError, KeyError, TypeError):
         return None

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from conseq.data.locks import locked
 from conseq.run.config import RunConfig
-from conseq.run.folder import CONFIG, locked, read_config
+from conseq.run.folder import CONFIG, read_config
 from conseq.run.provenance import code_hash
 from conseq.study.equal_code import reached
 

@@ -14,11 +14,12 @@ from typing import Any, get_args
 import torch
 
 from conseq.data.files import atomic_write
+from conseq.data.locks import LOCK, locked
 from conseq.data.log import InteractionLog
 from conseq.evaluation.metrics import parse as parse_metric
 from conseq.run import runner
 from conseq.run.config import RunConfig, one_of
-from conseq.run.folder import LOCK, files_of, locked
+from conseq.run.folder import files_of
 from conseq.run.provenance import code_hash, commit, machine, versions
 from conseq.training.trainer import Stopped
 from conseq.tuning.samplers import Sampler, drawn_by, suggest
