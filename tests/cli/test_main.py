@@ -158,6 +158,13 @@ def test_the_demo_ends_with_metrics_floors_and_recommendations(
     assert (tmp_path / "demo" / "run" / "bundle" / "weights.safetensors").exists()
 
 
+def test_the_demo_does_not_write_over_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id\nmine,1\n")
+    assert main(["demo", "--users", "150", "--folder", str(tmp_path)]) == 2
+    assert "is there already and is not the demo's log; choose another --folder" in capsys.readouterr().err
+    assert (tmp_path / "events.csv").read_text() == "user_id,item_id\nmine,1\n"
+
+
 def test_a_file_that_is_not_there_is_named_first(
     events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

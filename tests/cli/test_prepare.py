@@ -28,7 +28,7 @@ def test_prepare_shows_the_guess_the_filters_and_the_ties(
     assert "user   column 'uid' (guessed from its name)" in shown
     assert "filter k_core, users >= 2, items >= 1 (rounds: 1)" in shown
     assert "-> 2 users, 2 items, 4 interactions" in shown
-    assert "for 50.0% of the users a tie decides which interaction is the last" in shown
+    assert "for 0.0% of the users with three or more a tie decides which is the last" in shown
     assert f"written to {tmp_path / 'out'}" in shown
     log = load(tmp_path / "out")
     assert log.item_ids.decode(log.items) == ["y", "x", "x", "y"]

@@ -192,13 +192,24 @@ def test_exactly_one_way_of_giving_histories_is_needed(bundle: Path, given: list
 
 
 def test_an_empty_history_is_an_error(bundle: Path) -> None:
-    with pytest.raises(ValueError, match="history 0 has no known item"):
+    with pytest.raises(ValueError, match=r"history 0 \(counted from 0\) has no known item"):
         recommend.run([str(bundle), "--history-json", "[]"])
 
 
 def test_an_unknown_item_is_an_error_on_request(bundle: Path) -> None:
     with pytest.raises(KeyError, match="'zzz'"):
         recommend.run([str(bundle), "--history", "a zzz", "--unknown", "error"])
+
+
+def test_what_is_wrong_in_a_file_of_histories_is_named_by_its_line(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "h.txt"
+    file.write_text("a b\n\na zzz\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"h\.txt, line 2: no known item; leave it out"):
+        recommend.run([str(bundle), "--histories", str(file)])
+    with pytest.raises(ValueError, match=r"h\.txt, line 3: 'zzz' is not among the 5 known items$"):
+        recommend.run([str(bundle), "--histories", str(file), "--unknown", "error", "--on-empty", "blank"])
+    with pytest.raises(KeyError, match="exclude: 'typo' is not among"):
+        recommend.run([str(bundle), "--histories", str(file), "--unknown", "error", "--exclude", "typo"])
 
 
 @pytest.mark.parametrize("given", ["", "[]", " "])

@@ -140,3 +140,10 @@ def test_ids_of_other_types_are_refused(values: list[object]) -> None:
 def test_a_missing_id_is_named_with_its_line(missing: str | None) -> None:
     with pytest.raises(ValueError, match=r"a\.csv, line 3: the item is missing"):
         check_ids(pl.Series(["x", missing, "y", ""]), "a.csv", "item", _place)
+
+
+def test_spaces_around_times_are_no_part_of_them() -> None:
+    found = seconds(pl.Series([" 10", "20 ", "\t30"]), "log", str)
+    assert found.dtype.name == "int64"
+    assert found.tolist() == [10, 20, 30]
+    assert seconds(pl.Series([" 1.5", " 2014-07-23"]), "log", str).tolist() == [1.5, 1406073600.0]

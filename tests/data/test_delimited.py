@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conseq.data.batches import Source
 from conseq.data.delimited import open_delimited
+from conseq.data.readers import read
 from conseq.data.reading import Format
 
 Write = Callable[[str, str | bytes], Path]
@@ -188,3 +189,9 @@ def test_truncated_gzip_is_an_error(write: Write) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(ValueError, match=r"a\.csv\.gz: the gzip data break off"):
         _rows(_open(path))
+
+
+def test_lines_that_end_in_cr_below_a_header_that_does_not_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(b"user_id,item_id\nu,a\ru,b\ru,c\r")
+    with pytest.raises(ValueError, match=r"line 2: found 4 fields, expected 2 as in the header; the line ends are CR"):
+        read(tmp_path / "log.csv")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -14,6 +15,7 @@ import pytest
 
 from conseq.data.batches import Source, seconds
 from conseq.data.frames import open_frame, open_pandas, open_parquet
+from conseq.data.readers import read
 
 Write = Callable[[str, str | bytes], Path]
 Row = tuple[object, ...]
@@ -213,3 +215,19 @@ def test_reading_needs_neither_pandas_nor_pyarrow_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_id_of_pandas_own_integers_is_named_by_its_row() -> None:
+    frame = pd.DataFrame({"user_id": pd.array([1, None, 3], dtype="Int64"), "item_id": ["a", "b", "c"]})
+    with pytest.raises(ValueError, match=r"row 1 \(counted from 0\): the user is missing"):
+        read(frame)
+    whole = read(frame.dropna())
+    assert whole.user_ids.ids == ["1", "3"]
+
+
+def test_a_folder_s_name_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "tmp[1]*"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    frame = pl.LazyFrame({"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"]})
+    assert read(frame).item_ids.ids == ["a", "b", "c"]

@@ -13,6 +13,7 @@ import pytest
 from conseq.data.batches import Times
 from conseq.data.log import InteractionLog
 from conseq.data.prepared import ArrayFile, is_prepared, load, save
+from conseq.data.readers import read
 from conseq.data.vocabulary import Vocabulary
 
 IDS = ["007", " a b ", "é\n", "", '"x",y', "\0", "日本"]
@@ -52,7 +53,7 @@ def test_the_manifest_holds_the_log_s_own_record_and_the_statistics(tmp_path: Pa
     assert manifest["source"] == {"name": "by hand"}
     assert manifest["counts"]["interactions"] == 9
     assert manifest["counts"]["users_with_one_interaction"] == 1
-    assert manifest["times"] == {"first": 1, "last": 5, "adjacent_equal": 3 / 6, "last_decided_by_tie": 1 / 3}
+    assert manifest["times"] == {"first": 1, "last": 5, "adjacent_equal": 3 / 6, "last_decided_by_tie": 1 / 2}
     assert manifest["arrays"]["items"]["dtype"] == "int32"
     assert manifest["vocabularies"]["item_ids"]["size"] == 7
 
@@ -225,3 +226,10 @@ def test_an_array_written_in_pieces_is_the_array(tmp_path: Path) -> None:
         file.append(np.array([3, 4, 5], dtype=np.int32))
     assert np.load(tmp_path / "a.npy").tolist() == [1.5, 2.5, 3.0, 4.0, 5.0]
     assert file.record()["size"] == 5
+
+
+def test_a_prepared_folder_may_have_the_name_of_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id\nu,a\nu,b\nu,c\n")
+    for name in ("run[2]", "data*", "file:x"):
+        save(read(tmp_path / "log.csv"), tmp_path / name)
+        assert read(tmp_path / name).item_ids.ids == ["a", "b", "c"]

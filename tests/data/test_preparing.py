@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -190,3 +192,11 @@ def test_a_full_disk_is_named_with_its_cause_and_leaves_nothing(
         prepare(table, tmp_path / "log", Reading(k_core=1))
     assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are text")
+def test_a_file_s_name_may_be_no_text(tmp_path: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/log\xe9.csv"))
+    file.write_text("user_id,item_id\nu,a\nu,b\nu,c\n")
+    prepare(file, tmp_path / "prepared", Reading())
+    assert load(tmp_path / "prepared").manifest["source"]["name"] == "log\ufffd.csv"  # type: ignore[index]

@@ -24,8 +24,8 @@ def test_the_summary_tells_what_was_guessed_filtered_and_left() -> None:
         "  log    2 users, 2 items, 4 interactions",
         "         2/2.0/2 interactions per user (least/mean/most), 0 users with only one, 0 repeats",
         "  times  1388534400 (2014-01-01) to 1388534400 (2014-01-01)",
-        "  ties   100.0% of adjacent interactions have equal times; for 100.0% of the users a tie decides which "
-        "interaction is the last",
+        "  ties   100.0% of adjacent interactions have equal times; for 0.0% of the users with three or more "
+        "a tie decides which is the last",
     ]
 
 

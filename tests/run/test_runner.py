@@ -18,14 +18,19 @@ import torch
 
 from conseq.config import parse, settings
 from conseq.data.log import InteractionLog
+from conseq.data.readers import read
 from conseq.data.splits import Split, leave_one_out
+from conseq.data.synthetic import cycle_log
 from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.floors import Popularity
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.evaluation.inequalities import violations
 from conseq.evaluation.result import Evaluation
+from conseq.evaluation.tables import LEFT_OUT, as_text, metrics_table
 from conseq.run import runner
 from conseq.run.config import RunConfig, from_record
 from conseq.run.judging import judge_bundle, renumber
+from conseq.run.splitting import ByTime
 from conseq.serving.bundle import load_bundle
 from conseq.training.records import read_metrics
 
@@ -191,7 +196,47 @@ def test_a_model_judged_on_another_log_by_users_is_told_of_on_standard_error(
     judge_bundle(tmp_path, log(), history="keep")
     assert capsys.readouterr().err == ""
     judge_bundle(tmp_path, log(n_users=59), history="keep")
-    assert "was trained on another log, of which the cut by_user held out other users" in capsys.readouterr().err
+    assert "another log, of which the cut by_user may have held out something else" in capsys.readouterr().err
+
+
+def test_a_model_judged_on_another_log_by_last_items_is_told_of_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.run(config(epochs=1), log(), folder=tmp_path)
+    judge_bundle(tmp_path, log(), history="keep")
+    assert capsys.readouterr().err == ""
+    judge_bundle(tmp_path, log(n_users=59), history="keep")
+    assert "another log, of which the cut leave_one_out may have held out something else" in capsys.readouterr().err
+
+
+def test_what_is_dropped_from_a_judged_log_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = cycle_log(n_users=3, n_items=5, length=5)
+    longer = cycle_log(n_users=3, n_items=7, length=7)
+    found = renumber(longer, known.item_ids, unknown="drop")
+    assert len(found) == 15
+    last = sum(int(longer.items[end - 1]) > 5 for end in longer.offsets[1:])
+    assert capsys.readouterr().err == (
+        "note: 6 of 21 interactions are left out, those with the 2 items that the model does not know; of "
+        f"{last} of 3 users it is the last one, so that an earlier item may be the one that is held out\n"
+    )
+    assert renumber(known, longer.item_ids, unknown="drop").n_users == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_what_the_cut_leaves_out_stands_in_the_evaluation(tmp_path: Path) -> None:
+    lines = ["user_id,item_id,timestamp"]
+    lines += [f"u{user},i{item},{user + item}" for user in range(5) for item in range(3)]
+    lines += ["late,i0,50", "late,i1,90", "u1,new,91", "u2,i1,92", "u0,i1,51"]
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    split = ByTime(validation_from=20, test_from=60).cut(read(tmp_path / "log.csv"))
+    popularity = Popularity.from_train(split.train, split.n_items)
+    found = runner.judge(popularity, split, history="keep")
+    assert found.counts["users"] == 3
+    assert {name: found.counts[name] for name in LEFT_OUT if name in found.counts} == {"cold_targets": 1}
+    validated = runner.judge(popularity, split, history="keep", part="validation")
+    assert validated.counts["users_without_history"] == 1
+    caption = as_text(metrics_table(validated))
+    assert "1 users without a history, who are not judged" in caption
 
 
 def test_an_encoder_that_no_bundle_can_name_is_refused_before_the_training(tmp_path: Path) -> None:

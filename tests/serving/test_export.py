@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import safetensors.numpy
 
+from conseq.serving import export
 from conseq.serving.export import Format, export_vectors, format_of
 
 IDS = ["007", "a b", "line\nbreak", "ключ", ""]
@@ -48,3 +49,14 @@ def test_an_id_that_a_format_would_change_is_refused_and_nothing_written(tmp_pat
     with pytest.raises(ValueError, match="is not valid Unicode"):
         export_vectors(["\ud800"], VECTORS[:1], tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_whose_room_in_npz_would_be_that_of_a_giant_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MOST_NPZ_IDS", 1000)
+    vectors = np.zeros((3, 2), dtype=np.float32)
+    with pytest.raises(ValueError, match=r"ids of up to 100 characters, such as 'x{20}'…, would take 0.0 GiB"):
+        export_vectors(["a", "b", "x" * 100], vectors, tmp_path / "v.npz")
+    assert not (tmp_path / "v.npz").exists()
+    export_vectors(["a", "b", "x" * 80], vectors, tmp_path / "v.npz")

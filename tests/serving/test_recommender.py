@@ -14,7 +14,7 @@ from conseq.data.sequences import Sequences
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Encoder
 from conseq.encoders.floors import Popularity
-from conseq.serving.histories import ROWS_AT_ONCE
+from conseq.serving.histories import ROWS_AT_ONCE, UnknownItemsError
 from conseq.serving.recommender import Recommender
 
 Build = Callable[..., Encoder]
@@ -94,10 +94,10 @@ def test_unknown_items_are_an_error_on_request(line: Recommender) -> None:
 
 
 def test_a_history_without_a_known_item_is_an_error_that_names_it(line: Recommender) -> None:
-    with pytest.raises(ValueError, match="history 1 has no known item"):
+    with pytest.raises(ValueError, match=r"history 1 \(counted from 0\) has no known item"):
         line.recommend([["a"], ["x"]])
     many = (["a"] if n != ROWS_AT_ONCE + 3 else [] for n in range(ROWS_AT_ONCE + 9))
-    with pytest.raises(ValueError, match=f"history {ROWS_AT_ONCE + 3} has no known item"):
+    with pytest.raises(ValueError, match=rf"history {ROWS_AT_ONCE + 3} \(counted from 0\) has no known item"):
         line.recommend(many)
 
 
@@ -118,6 +118,17 @@ def test_what_is_popular_must_be_known(mean_of: Build) -> None:
     model = Recommender(mean_of(torch.ones(2, 1)), Vocabulary(["a", "b"], start=1))
     with pytest.raises(ValueError, match="needs item counts"):
         model.recommend(["a"], on_empty="popular")
+
+
+def test_an_unknown_item_to_exclude_is_refused_where_unknown_ones_are(line: Recommender) -> None:
+    with pytest.raises(KeyError, match="exclude: 'typo' is not among"):
+        line.recommend(["a"], exclude=["typo"], unknown="error")
+    assert line.recommend(["a"], exclude=["typo"], k=1).ids.shape == (1,)
+
+
+def test_the_first_history_with_an_unknown_item_is_told(line: Recommender) -> None:
+    with pytest.raises(UnknownItemsError, match=r"'x' is not among the 5 known items \(the first in row 4097, cou"):
+        line.recommend([["a"]] * 4097 + [["x"]], unknown="error")
 
 
 def test_no_histories_give_no_rows(line: Recommender) -> None:
@@ -270,7 +281,7 @@ def test_item_vectors_are_a_copy(random_model: Recommender) -> None:
 
 
 def test_a_history_without_a_known_item_has_no_vector(line: Recommender) -> None:
-    with pytest.raises(ValueError, match="history 1 has no known item"):
+    with pytest.raises(ValueError, match="history 1 has no known item, so it has no vector"):
         line.user_vectors([["a"], ["x"]])
 
 

@@ -41,6 +41,10 @@ def _demo(folder: Path, options: Options) -> int:
 
     log, _ = synthetic(n_users=options.users, seed=options.seed)
     events = folder / "events.csv"
+    with tempfile.TemporaryDirectory(prefix="conseq-demo-") as own:
+        write_csv(log, Path(own) / events.name)
+        if events.exists() and events.read_bytes() != (Path(own) / events.name).read_bytes():
+            raise ValueError(f"{events} is there already and is not the demo's log; choose another --folder")
     write_csv(log, events)
     print(f"a synthetic log of {log.n_users} users, {log.n_items} items, {len(log)} interactions: {events}", flush=True)
     rows = log.items[log.offsets[0] : log.offsets[1]]

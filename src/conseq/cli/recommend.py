@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from conseq.serving.recommender import Recommendations
 
+HISTORIES = "histories: "
+
 
 @dataclass(frozen=True)
 class Options:
@@ -44,7 +46,7 @@ class Options:
     include_seen: bool = False
     """Also recommend what is in the history."""
     unknown: Literal["drop", "error"] = "drop"
-    """What to do with unknown items in a history."""
+    """What to do with unknown items: leave them out (those of histories are counted), or refuse them by name."""
     on_empty: Literal["error", "popular", "blank"] = "error"
     """What to do with a history without a known item."""
     json: bool = False
@@ -105,7 +107,8 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
 
 def _for_histories(options: Options, asked: dict[str, Any]) -> int:
     """Recommends for histories that the command or a file of them gives."""
-    from conseq.serving.histories import history_from_json, read_histories, words
+    from conseq.serving.histories import UnknownItemsError, history_from_json, read_histories, words
+    from conseq.serving.ranking import NO_ITEM, EmptyHistoryError
     from conseq.serving.recommender import Recommender
 
     histories: Any
@@ -115,7 +118,14 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
         histories = [history_from_json(options.history_json, source="--history-json")]
     else:
         histories = [words(options.history or "")]
-    found = Recommender.load(options.bundle).recommend(histories, options.k, **asked)
+    try:
+        found = Recommender.load(options.bundle).recommend(histories, options.k, **asked)
+    except (EmptyHistoryError, UnknownItemsError) as error:
+        # Lists to exclude, and candidates, are in no file; their errors name them.
+        if options.histories is None or (isinstance(error, UnknownItemsError) and not error.told.startswith(HISTORIES)):
+            raise
+        reason = NO_ITEM if isinstance(error, EmptyHistoryError) else error.told.removeprefix(HISTORIES)
+        raise ValueError(f"{options.histories}, line {error.row + 1}: {reason}") from None
     answers = found.to_dicts() if options.histories is not None else found.to_dicts()[0]
     if options.json:
         print(json.dumps({"k": options.k, "dropped": found.dropped, "recommendations": answers}))

@@ -180,15 +180,19 @@ def _seconds_of_text(times: pl.Series) -> pl.Series:
     whole = times.cast(pl.Int64, strict=False)
     if not whole.null_count():
         return whole
+    times = times.str.strip_chars()
+    whole = times.cast(pl.Int64, strict=False)
+    if not whole.null_count():
+        return whole
     table = pl.DataFrame({"text": times, "number": times.cast(pl.Float64, strict=False)})
-    rest = table.filter(pl.col("number").is_null())["text"].str.strip_chars()
+    rest = table.filter(pl.col("number").is_null())["text"]
     if rest.is_empty():
         return table["number"]
     dates = _seconds_of_dates(_dates(rest))
     if len(rest) == len(times):
         return dates
     # Beside dates, 2014 and 20140723 are a year and a day, and not seconds of 1970.
-    short = times.str.strip_chars().str.contains(r"^(\d{4}|\d{8})$") & (dates.count() > 0)
+    short = times.str.contains(r"^(\d{4}|\d{8})$") & (dates.count() > 0)
     numbers = table["number"].set(short.fill_null(value=False), None).to_numpy().copy()
     numbers[table["number"].is_null().to_numpy()] = dates.cast(pl.Float64).to_numpy()
     return pl.Series(numbers, nan_to_null=True)

@@ -158,7 +158,10 @@ def _record_ends(block: Block, dialect: Dialect, n_fields: int, source: str) -> 
     line = block.line_of(begin)
     if not block.data[begin : marks[which[bad]]].strip():
         raise ValueError(f"{source}, line {line}: the line is blank; every line must hold an interaction")
-    raise ValueError(f"{source}, line {line}: found {counts[bad]} fields, expected {n_fields} as in the header")
+    problem = f"found {counts[bad]} fields, expected {n_fields} as in the header"
+    if b"\r" in block.data[begin : marks[which[bad]]].removesuffix(b"\r"):
+        problem += f"; {CR_ENDS}"
+    raise ValueError(f"{source}, line {line}: {problem}")
 
 
 def _check_quotes(block: Block, data: npt.NDArray[np.uint8], dialect: Dialect, source: str) -> None:

@@ -131,7 +131,7 @@ def _computed(frame: pl.LazyFrame, columns: Columns, rows: int) -> Iterator[pl.D
             frame.select(columns.names).sink_parquet(path)
         except pl.exceptions.PolarsError as error:
             raise ValueError(f"{TABLE} cannot be computed: {_first_line(error)}") from None
-        yield from _slices(pl.scan_parquet(path), columns, TABLE, rows)
+        yield from _slices(pl.scan_parquet(path, glob=False), columns, TABLE, rows)
 
 
 def _first_line(error: Exception) -> str:
@@ -178,7 +178,8 @@ def _from_pandas(column: Any, name: str, *, first: int, ids: bool) -> pl.Series:
     array = column.to_numpy()
     if array.dtype.kind == "M" and np.datetime_data(array.dtype)[0] not in {"D", "ms", "us", "ns"}:
         array = array.astype("M8[ms]")  # whole seconds and longer, which polars does not know
-    if array.dtype.kind in "iufM":
+    with_gaps = array.dtype.kind == "f" and column.dtype.kind in "iu"  # pandas' own integers, made floats for a gap
+    if array.dtype.kind in "iufM" and not with_gaps:
         return pl.Series(name, array)
     values = [None if _absent(one) else one for one in column.tolist()]
     wrong = next((row for row, one in enumerate(values) if not _is_id(one)), None)

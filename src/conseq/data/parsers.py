@@ -82,7 +82,7 @@ def write_interactions(parser: Parser, source: Path, path: Path) -> Parsed:
                 write_parquet(rows.table, parts[-1])
         if not parts:
             raise ValueError(f"{source} holds no readable interaction ({left_out} rows were not readable)")
-        table = pl.scan_parquet(parts)
+        table = pl.scan_parquet(parts, glob=False)
         counts = table.select(rows=pl.len(), users=pl.col("user_id").n_unique(), items=pl.col("item_id").n_unique())
         parsed = Parsed(**counts.collect(engine="streaming").row(0, named=True), left_out=left_out)
         if left_out > TOLERATED * (parsed.rows + left_out):

@@ -244,7 +244,8 @@ def _load_array(path: Path, record: dict[str, Any], *, mapped: bool, verify: boo
 
 def _load_ids(path: Path, record: dict[str, Any], *, verify: bool) -> list[str]:
     try:
-        ids = pl.read_parquet(path, columns=["id"])["id"]
+        with path.open("rb") as file:  # of a path, polars would read [ ] and * as a pattern
+            ids = pl.read_parquet(file, columns=["id"])["id"]
     except pl.exceptions.PolarsError as error:
         raise ValueError(
             f"{path} is truncated or corrupt ({str(error).splitlines()[0]}); prepare the log again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -91,7 +92,7 @@ def described(source: Source) -> str:
 def source_record(source: Source) -> dict[str, object]:
     """Gives what the manifest says of the source, as JSON values."""
     return {
-        "name": source.name if source.path is None else source.path.name,
+        "name": source.name if source.path is None else os.fsencode(source.path.name).decode(errors="replace"),
         "format": source.format,
         "separator": source.separator,
         "bytes": None if source.path is None else source.path.stat().st_size,

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from conseq.data.batches import Times
 
+SHORTEST_JUDGED = 3
+
 
 @dataclass
 class Tally:
@@ -22,7 +24,8 @@ class Tally:
         single: Users with one interaction.
         repeats: Interactions with an item that the user had met before.
         equal_times: Adjacent interactions of a user with equal times.
-        tied_last: Users whose last two interactions have equal times, so that a tie rule decides which is last.
+        judged: Users with the three interactions that leave-one-out asks for, of a log with times.
+        tied_last: Those of them whose last two interactions have equal times, so that a tie rule decides which is last.
         first_time: The earliest time.
         last_time: The latest time.
     """
@@ -34,6 +37,7 @@ class Tally:
     single: int = 0
     repeats: int = 0
     equal_times: int = 0
+    judged: int = 0
     tied_last: int = 0
     first_time: float | None = None
     last_time: float | None = None
@@ -62,7 +66,9 @@ class Tally:
         tied = (times[1:] == times[:-1]) & (rows[1:] == rows[:-1])
         self.equal_times += int(np.count_nonzero(tied))
         ends = np.cumsum(lengths) - 1
-        self.tied_last += int(np.count_nonzero(tied[ends[ends > 0] - 1])) if tied.size else 0
+        judged = ends[lengths >= SHORTEST_JUDGED]
+        self.judged += judged.size
+        self.tied_last += int(np.count_nonzero(tied[judged - 1]))
         first, last = times.min().item(), times.max().item()
         self.first_time = first if self.first_time is None else min(first, self.first_time)
         self.last_time = last if self.last_time is None else max(last, self.last_time)
@@ -92,7 +98,7 @@ class Tally:
 
         ``adjacent_equal`` is the share of adjacent interactions of a user with equal times (0 where there are none),
         ``last_decided_by_tie`` the share of users whose last interaction, the test item of leave-one-out, is last only
-        by the tie rule.
+        by the tie rule; of the users that it judges, who have three interactions and more (0 where there are none).
         """
         if self.first_time is None:
             return None
@@ -100,5 +106,5 @@ class Tally:
             "first": self.first_time,
             "last": self.last_time,
             "adjacent_equal": self.equal_times / max(1, self.interactions - self.users),
-            "last_decided_by_tie": self.tied_last / self.users,
+            "last_decided_by_tie": self.tied_last / max(1, self.judged),
         }

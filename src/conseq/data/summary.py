@@ -79,5 +79,5 @@ def _times(manifest: Mapping[str, Any]) -> list[str]:
     return [
         f"  times  {day(times['first'])} to {day(times['last'])}{odd}",
         f"  ties   {times['adjacent_equal']:.1%} of adjacent interactions have equal times; for "
-        f"{times['last_decided_by_tie']:.1%} of the users a tie decides which interaction is the last",
+        f"{times['last_decided_by_tie']:.1%} of the users with three or more a tie decides which is the last",
     ]

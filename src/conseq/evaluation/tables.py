@@ -12,6 +12,15 @@ from conseq.evaluation.compare import Comparison
 from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
 
+LEFT_OUT = {
+    "users_too_short": "users too short to be judged",
+    "users_without_history": "users without a history, who are not judged",
+    "users_with_only_cold_targets": "users not judged for want of targets known from training",
+    "cold_targets_dropped": "targets left out that training never met",
+    "cold_targets": "targets that training never met",
+}
+"""What a cut of a log leaves out, or cannot reach, and the words for it."""
+
 
 def metrics_table(evaluation: Evaluation) -> Table:
     """Gives the metrics of a model, one per line, with its floors beside it."""
@@ -101,4 +110,5 @@ def _caption(evaluation: Evaluation) -> str:
         parts.append(f"{counts['unreachable']:,} targets out of reach")
     if counts["score_tied"]:
         parts.append(f"{counts['score_tied']:,} ranks decided by the tie rule")
+    parts += [f"{counts[name]:,} {words}" for name, words in LEFT_OUT.items() if name in counts]
     return ", ".join([*parts, f"{evaluation.seconds:.1f} s"])

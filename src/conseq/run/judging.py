@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from conseq.config import parse
 from conseq.data.log import InteractionLog
@@ -16,7 +17,7 @@ from conseq.encoders.matrix_factorization import MatrixFactorization
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import one_of
 from conseq.run.runner import History, data_record, judge, resolve_device
-from conseq.run.splitting import SPLITS, ByTime, ByUser, Splitting
+from conseq.run.splitting import SPLITS, ByTime, Splitting
 from conseq.serving.bundle import Bundle, load_bundle
 
 OTHER_CUT_NOTE = (
@@ -24,7 +25,7 @@ OTHER_CUT_NOTE = (
     "held out here, so the numbers may be too good; without a slicing the model's own cut is used"
 )
 OTHER_LOG_NOTE = (
-    "note: the model was trained on another log, of which the cut {cut} held out other users or moments: training may "
+    "note: the model was trained on another log, of which the cut {cut} may have held out something else: training may "
     "have seen what is held out here, so the numbers may be too good"
 )
 OTHER_USERS_NOTE = (
@@ -91,6 +92,8 @@ def forget_other_users(bundle: Bundle, log: InteractionLog) -> None:
 def tell_of_other_log(bundle: Bundle, cut: Splitting, log: InteractionLog) -> None:
     """Says on standard error where who or what is held out depends on the log, and this one is not the model's.
 
+    Two moments that the settings name hold out the same of every log.
+
     Args:
         bundle: The model, and the record of what it was trained on.
         cut: How the log is cut.
@@ -99,7 +102,7 @@ def tell_of_other_log(bundle: Bundle, cut: Splitting, log: InteractionLog) -> No
     trained_on = bundle.provenance.get("data")
     if not isinstance(trained_on, dict) or trained_on.get("hash") == data_record(log)["hash"]:
         return
-    if isinstance(cut, ByUser) or (isinstance(cut, ByTime) and cut.validation_from is None):
+    if not isinstance(cut, ByTime) or cut.validation_from is None:
         print(OTHER_LOG_NOTE.format(cut=cut.name), file=sys.stderr)
 
 
@@ -138,7 +141,7 @@ def renumber(
     Args:
         log: The log.
         item_ids: The numbering wanted.
-        unknown: ``drop`` leaves out interactions with items that are not in it.
+        unknown: ``drop`` leaves out interactions with items that are not in it; standard error says how many.
 
     Returns:
         The log; its users keep their rows.
@@ -159,6 +162,19 @@ def renumber(
         )
     items = numbers[log.items]
     kept = items > 0
+    if not kept.all():
+        _say_left_out(log, kept, missing.size)
     offsets = np.concatenate([[0], np.cumsum(kept)])[log.offsets]
     times = None if log.times is None else log.times[kept]
     return InteractionLog(items[kept], offsets, times, log.user_ids, item_ids, log.manifest)
+
+
+def _say_left_out(log: InteractionLog, kept: npt.NDArray[np.bool_], items: int) -> None:
+    """Says what is left out of a log, where ``kept`` is false, and that what is held out may be another item for it."""
+    ends = log.offsets[1:][np.diff(log.offsets) > 0] - 1
+    print(
+        f"note: {np.count_nonzero(~kept):,} of {len(log):,} interactions are left out, those with the {items:,} items "
+        f"that the model does not know; of {np.count_nonzero(~kept[ends]):,} of {ends.size:,} users it is the last "
+        "one, so that an earlier item may be the one that is held out",
+        file=sys.stderr,
+    )

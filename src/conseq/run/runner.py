@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +23,7 @@ from conseq.evaluation.evaluator import evaluate
 from conseq.evaluation.metrics import parse as parse_metric
 from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
+from conseq.evaluation.tables import LEFT_OUT
 from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class, one_of
 from conseq.run.folder import claimed
@@ -262,12 +263,14 @@ def judge(
         lists: Whether coverage and mean popularity of the recommended lists are computed too.
 
     Returns:
-        The evaluation.
+        The evaluation; its ``counts`` also say what the cut left out.
     """
     ks = (5, 10, 20, 50) if split.name == "by_user" else (5, 10, 20)
-    return evaluate(
+    found = evaluate(
         scorer, _part(split, part), protocol(split, history=history, part=part), ks=ks, train=split.train, lists=lists
     )
+    told = {name.removeprefix(f"{part}_"): count for name, count in split.notes.items() if count}
+    return replace(found, counts=found.counts | {name: told[name] for name in LEFT_OUT if name in told})
 
 
 def protocol(split: Split, *, history: History, part: Literal["validation", "test"]) -> Protocol:

@@ -110,8 +110,8 @@ def save_bundle(
         folder: Where to write.
         provenance: Where the weights came from: method, settings, data, metrics (JSON values). The version
             of conseq is added.
-        counts: How often each item was met in training, int ``[V]``; lets the bundle recommend what is popular
-            to a user without a history.
+        counts: How often each item was met in the whole log, held-out parts included, int ``[V]``; lets the bundle
+            recommend what is popular to a user without a history.
 
     Raises:
         ValueError: if the vocabulary or the counts do not fit the encoder, or the provenance is not JSON.

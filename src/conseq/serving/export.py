@@ -16,6 +16,8 @@ from conseq.data.files import atomic_path, atomic_write, write_parquet
 
 Format = Literal["npz", "parquet", "safetensors"]
 TABLES = (".parquet", ".csv", ".jsonl")
+MOST_NPZ_IDS = 2**30
+"""Bytes that the ids in an ``npz`` file may take."""
 FORMATS: tuple[Format, ...] = ("npz", "parquet", "safetensors")
 
 
@@ -136,5 +138,12 @@ def _write_npz(ids: Sequence[str], vectors: npt.NDArray[np.float32], path: Path)
     cut = next((one for one in ids if one.endswith("\0")), None)
     if cut is not None:
         raise ValueError(f"{path}: NumPy drops the last character of id {cut!r}; use another format")
+    size = 4 * len(ids) * max(map(len, ids), default=0)
+    if size > MOST_NPZ_IDS:
+        longest = max(ids, key=len)
+        raise ValueError(
+            f"{path}: ids of up to {len(longest):,} characters, such as {longest[:20]!r}…, would take "
+            f"{size / 2**30:,.1f} GiB, because NumPy gives each the room of the longest; use another format"
+        )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, ids=np.array(ids, dtype=np.str_), vectors=vectors)

@@ -74,7 +74,28 @@ def rows_of(given: Iterable[object], *, what: str) -> tuple[Iterator[Iterable[ob
     return _checked_rows(both, what), False
 
 
-def encode(rows: Iterable[Iterable[object]], vocabulary: Vocabulary, *, unknown: Unknown, what: str) -> Block:
+class UnknownItemsError(KeyError):
+    """Items are unknown, and may not be.
+
+    Args:
+        told: Which, and to whom.
+        row: The first row that has one, counted from 0.
+        of_several: Whether there are other rows.
+
+    Attributes:
+        told: The same.
+        row: The same.
+    """
+
+    def __init__(self, told: str, row: int, *, of_several: bool) -> None:
+        self.told = told
+        self.row = row
+        super().__init__(f"{told} (the first in row {row}, counted from 0)" if of_several else told)
+
+
+def encode(
+    rows: Iterable[Iterable[object]], vocabulary: Vocabulary, *, unknown: Unknown, what: str, first: int = 0
+) -> Block:
     """Gives rows of outside ids as sequences of the known item numbers.
 
     Args:
@@ -82,12 +103,13 @@ def encode(rows: Iterable[Iterable[object]], vocabulary: Vocabulary, *, unknown:
         vocabulary: The known items.
         unknown: ``drop`` leaves unknown ids out; ``error`` refuses them.
         what: What the rows are, for errors.
+        first: The number of the first row, for errors.
 
     Returns:
         One sequence per row, possibly empty, and the number of ids that were left out.
 
     Raises:
-        KeyError: if ids are unknown and must not be; the message names them.
+        UnknownItemsError: if ids are unknown and must not be; the message, of a KeyError, names them.
         TypeError: if an id is neither a string nor an integer.
         ValueError: if ``unknown`` is neither of the two.
     """
@@ -95,16 +117,19 @@ def encode(rows: Iterable[Iterable[object]], vocabulary: Vocabulary, *, unknown:
     flat: list[int] = []
     lengths: list[int] = []
     strangers: list[str] = []
+    strange = -1
     for row in rows:
         ids = list(row)
         found = _looked_up(ids, vocabulary)
         if None in found:
+            strange = len(lengths) if strange < 0 else strange
             strangers += [as_id(one) for one, number in zip(ids, found, strict=True) if number is None]
             found = [number for number in found if number is not None]
         flat += cast("list[int]", found)
         lengths.append(len(found))
     if strangers and unknown == "error":
-        raise KeyError(f"{what}: {named(strangers)} not among the {len(vocabulary)} known items")
+        told = f"{what}: {named(strangers)} not among the {len(vocabulary)} known items"
+        raise UnknownItemsError(told, first + strange, of_several=first + len(lengths) > 1)
     offsets = offsets_of(torch.tensor(lengths, dtype=torch.int64))
     return Sequences(torch.tensor(flat, dtype=torch.int64), offsets), len(strangers)
 
@@ -128,7 +153,10 @@ def encode_blocks(
     """
     check_choice("unknown", unknown, get_args(Unknown))
     some = iter(lambda: list(itertools.islice(rows, ROWS_AT_ONCE)), [])
-    return (encode(block, vocabulary, unknown=unknown, what=what) for block in some)
+    return (
+        encode(block, vocabulary, unknown=unknown, what=what, first=number * ROWS_AT_ONCE)
+        for number, block in enumerate(some)
+    )
 
 
 def histories_of(

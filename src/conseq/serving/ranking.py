@@ -24,6 +24,12 @@ OnEmpty = Literal["error", "popular", "blank"]
 CPU_CELLS, DEVICE_CELLS, FEWEST_ROWS = 2**20, 2**26, 16
 
 
+NO_ITEM = (
+    "no known item; leave it out, or say what to do with such a history: on_empty='popular' or 'blank' "
+    "(--on-empty in a shell)"
+)
+
+
 class EmptyHistoryError(ValueError):
     """A history has no known item, and may not have none.
 
@@ -36,10 +42,7 @@ class EmptyHistoryError(ValueError):
 
     def __init__(self, row: int) -> None:
         self.row = row
-        super().__init__(
-            f"history {row} has no known item (they are counted from 0); leave it out, or say what to do with such a "
-            "history: on_empty='popular' or 'blank' (--on-empty in a shell)"
-        )
+        super().__init__(f"history {row} (counted from 0) has {NO_ITEM}")
 
     def of(self, user: object) -> str:
         """Gives what is said where it is a user's."""

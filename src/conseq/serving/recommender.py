@@ -148,7 +148,7 @@ class Recommender:
             exclude_seen: Never recommend what is in the history, however far back.
             candidates: Only these items are recommended; unknown ones are treated as ``unknown`` says.
             exclude: Items never recommended: one list for all histories, or one list per history.
-            unknown: ``drop`` leaves unknown items out and counts them; ``error`` refuses them by name.
+            unknown: ``drop`` leaves unknown items out and counts those of histories; ``error`` refuses any by name.
             on_empty: What to do where no known item is left: ``error``; ``popular`` recommends the items met
                 most often, scored by their counts; ``blank`` leaves the row empty.
             batch_size: Histories encoded at once.
@@ -165,7 +165,7 @@ class Recommender:
                 be a list is a string, a mapping or a set.
         """
         rows, one = rows_of(histories, what="histories")
-        for_all, for_each = self._exclusions(exclude)
+        for_all, for_each = self._exclusions(exclude, unknown)
         query = self._query(
             k,
             exclude_seen=exclude_seen,
@@ -212,7 +212,7 @@ class Recommender:
             KeyError: if a user is unknown, or an item is and may not be.
             TypeError: as in :meth:`recommend`; if ``histories`` has no users or ``exclude`` has a list per history.
         """
-        for_all, for_each = self._exclusions(exclude)
+        for_all, for_each = self._exclusions(exclude, unknown)
         if for_each is not None:
             raise TypeError("exclude: a table takes one list of items for all users")
         query = self._query(
@@ -373,16 +373,16 @@ class Recommender:
                 raise ValueError("candidates: none of them is a known item, so nothing can be recommended")
         return Query(k, exclude_seen, numbers, exclude, on_empty, batch_size)
 
-    def _exclusions(self, exclude: Iterable[object] | None) -> tuple[Tensor, Iterator[Block] | None]:
+    def _exclusions(self, exclude: Iterable[object] | None, unknown: Unknown) -> tuple[Tensor, Iterator[Block] | None]:
         """Gives the numbers excluded for everybody, and blocks of those excluded for each history, if any.
 
-        An unknown item is never recommended anyway, so it is no mistake here.
+        An unknown item is never recommended anyway; where ``unknown`` is ``error``, it may still be a slip of the pen.
         """
         nothing = torch.zeros(0, dtype=torch.int64)
         if exclude is None:
             return nothing, None
         rows, for_everybody = rows_of(exclude, what="exclude")
-        blocks = encode_blocks(rows, self.item_ids, unknown="drop", what="exclude")
+        blocks = encode_blocks(rows, self.item_ids, unknown=unknown, what="exclude")
         if for_everybody:
             return torch.cat([nothing, *(seqs.ids for seqs, _ in blocks)]), None
         first = next(blocks, None)
