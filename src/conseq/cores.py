@@ -9,6 +9,8 @@ from pathlib import Path
 
 SYSTEM = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
+SHARED_CORES = "CONSEQ_CORES"
+"""The variable that tells the processes of a command which number of threads is the command's own choice."""
 
 
 def cores() -> int:

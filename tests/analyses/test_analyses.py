@@ -112,3 +112,15 @@ def test_runs_of_groups_stand_in_the_runs_folder_and_are_found_again(run: Path, 
     begun = (folder / "metrics.jsonl").read_text()
     assert analyse("groups_apart", {"edges": [6]}, run, log, history="keep") == first
     assert (folder / "metrics.jsonl").read_text() == begun
+
+
+def test_names_of_categories_are_shown_as_they_are() -> None:
+    agreement = {"purity": 0.5, "nmi": 0.1}
+    top = [{"name": name, "share": 0.5, "lift": 2.0} for name in ("[cd] Music", "[/b] Books")]
+    record = {
+        "analysis": "purity", "agreement": agreement, "chance": agreement, "users": 3, "categories": 2,
+        "clusters": [{"users": 3, "top": top}],
+    }  # fmt: skip
+    shown = as_text(table_of(record))
+    assert "[cd] Music: 50" in shown
+    assert "[/b] Books: 50" in shown

@@ -13,6 +13,7 @@ from conseq.evaluation.compare import (
     check_comparable,
     compare,
     compare_all,
+    compare_groups,
     holm,
     interval,
 )
@@ -110,7 +111,21 @@ def test_the_bootstrap_and_the_t_test_agree_where_there_are_many_users() -> None
 def test_models_that_differ_alike_for_everybody_differ_surely() -> None:
     [found] = compare(judged(np.full(50, 2.0)), judged(np.full(50, 1.0)), ["MRR"])
     assert found.difference.value == 0.5
-    assert found.p_t == 0
+    assert found.p_t == found.p_bootstrap == 2.0**-49
+
+
+def test_where_all_change_alike_few_of_them_say_little() -> None:
+    for users in (1, 3):
+        [found] = compare(judged(np.full(users, 2.0)), judged(np.full(users, 1.0)), ["MRR"])
+        assert found.p_t == found.p_bootstrap == 2.0 ** (1 - users)
+    [found] = compare(judged(np.full(3, 2.0)), judged(np.full(3, 2.0)), ["MRR"])
+    assert found.p_t == found.p_bootstrap == 1.0
+
+
+def test_seeds_that_do_not_spread_say_nothing_of_their_spread() -> None:
+    before, after = ([judged(np.full(9, rank))] * 2 for rank in (2.0, 1.0))
+    [found] = compare_groups(before, [after], ["MRR"])
+    assert found.p_seeds is None
 
 
 def test_chance_alone_is_rarely_called_a_difference() -> None:

@@ -164,6 +164,15 @@ def test_noise_gives_the_value_and_the_loss(found: list[Result]) -> None:
     assert dict(value.protocol.parts)["history"] == "kept"
 
 
+def test_of_a_metric_that_is_0_nothing_can_be_lost(found: list[Result]) -> None:
+    nothing = copy.deepcopy([record for one in found for record in one.records if "noise" in record["analyses"]])
+    for point in (one for record in nothing for one in record["analyses"]["noise"]["points"]):
+        point["metrics"] = dict.fromkeys(point["metrics"], 0.0)
+        point["loss"] = dict.fromkeys(point["loss"], None)
+    (value,) = robustness(results(nothing), "n")
+    assert {row[2] for row in value.rows} == {0.0}
+
+
 @pytest.mark.parametrize(("key", "told"), [("groups", "for all users"), ("groups_apart", "for each group")])
 def test_groups_say_how_they_were_trained(found: list[Result], key: str, told: str) -> None:
     (picture,) = user_groups(found, key, "g")

@@ -113,3 +113,9 @@ def test_the_metric_of_a_figure_is_ndcg_at_20_where_there_is_that() -> None:
     assert main_metric(["HR@5", "NDCG@10", "NDCG@20"]) == "NDCG@20"
     assert main_metric(["HR@3"]) == "HR@3"
     assert main_metric([]) is None
+
+
+def test_one_seed_on_two_devices_is_one_seed(make_record: Make, experiment: Experiment) -> None:
+    (found,) = results([make_record(experiment(0)), make_record(experiment(0, device="cpu"))])
+    assert found.seeds == (0,)
+    assert found.first["config"]["training"]["device"] == "cpu"

@@ -287,7 +287,7 @@ def test_missing_and_useless_inputs_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"empty holds neither records"):
         report([tmp_path / "empty"], tmp_path / "site")
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match=r"bad.jsonl, line 1: the record lacks method"):
+    with pytest.raises(ValueError, match=r"bad.jsonl, line 1: the record lacks study, row, method"):
         report([tmp_path / "bad.jsonl"], tmp_path / "site")
     assert not (tmp_path / "site").exists()
 

@@ -13,6 +13,7 @@ from conseq.report.pages import Answered, answered, study_pages
 from conseq.report.results import Result, results
 from conseq.report.tables import Group, NumberTable, against_paper, all_runs, beside, unanswered, without_paper
 from conseq.run.config import RunConfig
+from conseq.run.splitting import ByTime
 from conseq.study.specification import Table, load_table
 
 Make = Callable[..., dict[str, Any]]
@@ -274,3 +275,11 @@ def test_all_runs_stand_with_the_best_first(make_record: Make, experiment: Exper
     found: list[Result] = results([worse, better])
     table = all_runs(found, "keep", "toy")
     assert [group.rows[0][-1].text for group in table.groups[2:]] == ["0.2000", "0.1000"]
+
+
+def test_floors_of_cuts_with_other_settings_are_told_apart(make_record: Make, experiment: Experiment) -> None:
+    cuts = [ByTime(shares=shares) for shares in ((0.7, 0.8), (0.8, 0.9))]
+    found = results([make_record(replace(experiment(0), split=cut)) for cut in cuts])
+    headings = floors_of(all_runs(found, "exclude", "toy"))
+    assert "popularity (floor), by_time (shares 0.7 and 0.8)" in headings
+    assert "popularity (floor), by_time (shares 0.8 and 0.9)" in headings

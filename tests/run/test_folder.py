@@ -115,7 +115,21 @@ def test_going_on_with_another_device_is_said_and_recorded(tmp_path: Path, capsy
     for gpu in ("A GPU", "A GPU", ""):
         with claimed(tmp_path / "run", config(), {"hash": "feed"}, gpu=gpu):
             told = read_config(tmp_path / "run")["code"]
+            (tmp_path / "run" / "checkpoint.pt").touch()
     assert [one["device"] for one in told] == ["A GPU", "cpu"]
     assert [one["machine"].endswith(", A GPU") for one in told] == [True, False]
     said = capsys.readouterr().err
     assert said.count("note: this run computed on A GPU so far and goes on on cpu, which rounds otherwise") == 1
+
+
+def test_of_a_run_that_left_nothing_to_go_on_from_the_code_that_begins_anew_is_told_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code in ("aaaa", "bbbb", "cccc"):
+        monkeypatch.setattr("conseq.run.folder.code_hash", lambda _, code=code: code)
+        with claimed(tmp_path / "run", config(), {"hash": "feed"}):
+            told = read_config(tmp_path / "run")["code"]
+        if code == "bbbb":
+            assert [one["hash"] for one in told] == ["bbbb"]
+            (tmp_path / "run" / "checkpoint.pt").touch()
+    assert [one["hash"] for one in told] == ["bbbb", "cccc"]

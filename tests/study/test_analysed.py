@@ -45,3 +45,13 @@ def test_every_analysis_has_its_numbers(experiments: Path, data: Path, tmp_path:
         "purity, by chance": 0.3,
         "nmi, by chance": 0.1,
     }
+
+
+def test_shares_of_noise_that_round_alike_have_names_of_their_own() -> None:
+    points = [{"share": share, "metrics": {"HR@5": share}} for share in (0.0, 0.004, 0.02, 0.025)]
+    assert list(numbers("noise", {"points": points})) == [
+        "HR@5, 0% noise",
+        "HR@5, 0.4% noise",
+        "HR@5, 2% noise",
+        "HR@5, 2.5% noise",
+    ]

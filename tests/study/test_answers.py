@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from conseq.run.config import RunConfig, from_record
-from conseq.study.answers import Answer, answers
+from conseq.run.splitting import ByTime
+from conseq.study.answers import Answer, answers, newest_last, of_row
 from conseq.study.page import results_page
 from conseq.study.plan import Logs, plan
 from conseq.study.records import Record
@@ -198,3 +199,30 @@ def test_a_floor_is_of_the_log_that_the_other_rows_were_trained_on(table: Table,
     other = of_log("beef", 0.12, table.rows[0], config=earlier(table.rows[0]), study="another/table")
     assert floor_of(table, [other, own]) == floor_of(table, [own, other]) == {"HR@10": 0.11}
     assert floor_of(table, [other]) == {"HR@10": 0.12}
+
+
+def test_the_log_at_hand_is_the_newest_whatever_file_its_record_is_in(table: Table, made: Made) -> None:
+    row = table.rows[0]
+    today, before = made(row, data_hash="today"), made(row, data_hash="before")
+    records = newest_last([today, before], {"toy": {"hash": "today"}})
+    assert [one["data_hash"] for one in records] == ["before", "today"]
+    assert newest_last([today, before], {"toy": None}) == [today, before]
+    [(_, shown)] = of_row(row, records)
+    assert shown["data_hash"] == "today"
+
+
+def test_one_seed_on_two_devices_is_one_seed_on_the_page(table: Table, made: Made) -> None:
+    row = table.rows[0]
+    assert row.config is not None
+    other = replace(row.config, training=replace(row.config.training, device="cpu"))
+    page = results_page([], [made(row), made(row, config=other)])
+    assert "| next_item | paper | cross_entropy, whole | 1 |" in page
+
+
+def test_other_settings_of_a_cut_are_another_cut(table: Table, made: Made) -> None:
+    row = table.rows[0]
+    assert row.config is not None
+    one, two = (replace(row.config, split=ByTime(shares=shares)) for shares in ((0.7, 0.8), (0.8, 0.9)))
+    page = results_page([], [made(row, config=one), made(row, config=two)])
+    assert "**toy, test, by_time (shares 0.7 and 0.8), history kept among the candidates**" in page
+    assert "**toy, test, by_time (shares 0.8 and 0.9), history kept among the candidates**" in page

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from conseq.cores import SHARED_CORES
 from conseq.data.readers import read
 from conseq.data.synthetic import cycle_log, write_csv
 from conseq.run import runner
@@ -176,6 +177,10 @@ def test_a_process_finds_what_this_one_imports_and_shares_the_cores(monkeypatch:
     paths = os.pathsep.join([str(Path.cwd() / "mine"), "/abs"])
     assert found == {"PYTHONPATH": paths, "OMP_NUM_THREADS": "2", "A": "b"}
     assert execution._environment({"OMP_NUM_THREADS": "5"}, 3) == {"OMP_NUM_THREADS": "5"}
+    # What the command line chose for itself is not the user's wish for each of several processes.
+    shared = {"OMP_NUM_THREADS": "8", SHARED_CORES: "8"}
+    assert execution._environment(shared, 4)["OMP_NUM_THREADS"] == "2"
+    assert execution._environment({**shared, "OMP_NUM_THREADS": "5"}, 4)["OMP_NUM_THREADS"] == "5"
 
 
 def test_a_folder_in_which_a_process_is_at_work_is_not_moved(row: Row, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from conseq.study.comparison import _names
 from conseq.study.equal_code import EQUAL_CODE, read_equal_code
-from conseq.study.records import Record, read_records, write_records
+from conseq.study.records import Record, but_seed, read_records, write_records
 from conseq.study.specification import Table
 
 Made = Callable[..., Record]
@@ -71,3 +73,18 @@ def test_a_writer_waits_for_the_one_before_it(table: Table, made: Made, tmp_path
     writer.join(30)
     assert [one["row"] for one in read_records(file)] == ["SASRec", "SASRec, binary"]
     assert sorted(one.name for one in tmp_path.glob("*table1*")) == [".table1.lock", "table1.jsonl"]
+
+
+def test_the_seed_of_what_a_run_starts_from_is_no_other_experiment(table: Table) -> None:
+    config = table.rows[0].config
+    assert config is not None
+    tables = config.record()
+    first, second = ({**tables, "start": {**tables, "training": {**tables["training"], "seed": n}}} for n in (3, 4))
+    assert but_seed(first) == but_seed(second)
+    assert but_seed(first) != but_seed(tables)
+    named = _names({name: json.loads(but_seed(one)) for name, one in (("plain", tables), ("started", first))})
+    assert named["plain"] == "next_item"
+    assert named["started"] == "next_item (start.method.name=next_item)"
+    other = {**first, "start": {**first["start"], "encoder": {**first["start"]["encoder"], "width": 16}}}
+    named = _names({name: json.loads(but_seed(one)) for name, one in (("first", first), ("other", other))})
+    assert named["other"] == "next_item (start.encoder.width=16)"

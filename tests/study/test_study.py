@@ -120,7 +120,7 @@ def test_a_record_with_metrics_that_cannot_be_is_refused(record: Record) -> None
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text("{}\n")
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: the record lacks method"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: the record lacks study, row, method"):
         read_records(file)
     file.write_text("no\n")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 1: not a record"):

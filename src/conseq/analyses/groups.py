@@ -216,7 +216,11 @@ def groups_apart(
     found, how = [], None
     for name, members in members_of(log, edges).items():
         place = None if folder is None else folder / _slug(name)
-        outcome = run(config, log_of_users(log, members, note=f"users of {name} interactions"), folder=place, show=show)
+        own = log_of_users(log, members, note=f"users of {name} interactions")
+        try:
+            outcome = run(config, own, folder=place, show=show)
+        except ValueError as error:
+            raise ValueError(f"the group of users of {name} interactions: {error}") from error
         judged = outcome.evaluations[history]
         how = judged.protocol
         found.append(

@@ -12,7 +12,7 @@ import torch
 from conseq.data.log import InteractionLog
 from conseq.data.splits import Split
 from conseq.encoders.encoder import Encoder
-from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
+from conseq.run.config import SECTIONS, START, RunConfig, from_record, read_experiment
 from conseq.run.judging import cut_of, forget_other_users, renumber, tell_of_other_log
 from conseq.run.runner import resolve_device
 from conseq.serving.bundle import Bundle, load_bundle
@@ -56,9 +56,9 @@ class Subject:
             source = self.folder / "config.json"
             return from_record(read_experiment(source), source=str(source))
         told: Mapping[str, Any] = {
-            key: self.bundle.provenance[key] for key in SECTIONS if key in self.bundle.provenance
+            key: self.bundle.provenance[key] for key in (*SECTIONS, START) if key in self.bundle.provenance
         }
-        if len(told) < len(SECTIONS):
+        if not set(SECTIONS) <= set(told):
             return None
         return from_record(told, source=f"{self.path}: the record of the experiment")
 

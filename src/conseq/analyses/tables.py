@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from conseq.config import parse
@@ -90,7 +91,7 @@ def _purity(record: Record) -> Table:
     table.add_column("users", justify="right")
     table.add_column("categories: share of the cluster (times everybody's)")
     for cluster in record["clusters"][:10]:
-        told = (f"{one['name']}: {_share(one['share'])} ({one['lift']:.1f})" for one in cluster["top"])
+        told = (f"{escape(one['name'])}: {_share(one['share'])} ({one['lift']:.1f})" for one in cluster["top"])
         table.add_row(f"{cluster['users']:,}", "; ".join(told))
     if len(record["clusters"]) > 10:
         table.caption = "the ten largest clusters"

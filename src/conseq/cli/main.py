@@ -7,7 +7,7 @@ import os
 import sys
 
 import conseq
-from conseq.cores import cores
+from conseq.cores import SHARED_CORES, cores
 
 COMMANDS = {
     "prepare": "read a log, filter it, and store it for training",
@@ -78,7 +78,8 @@ def _share_the_cores() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if "OMP_NUM_THREADS" not in os.environ and (mine := cores()) < (os.cpu_count() or 1):
-        os.environ["OMP_NUM_THREADS"] = str(mine)  # torch would count the cores of the machine, not a container's share
+        # torch would count the cores of the machine, not a container's share
+        os.environ["OMP_NUM_THREADS"] = os.environ[SHARED_CORES] = str(mine)
 
 
 def _message(error: Exception) -> object:

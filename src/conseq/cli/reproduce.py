@@ -58,7 +58,7 @@ def run(argv: list[str]) -> int:
         raise ValueError("--seeds and --processes must be at least 1")
     _check_folders(options)
     from conseq.study import tables as show
-    from conseq.study.answers import SEEDS
+    from conseq.study.answers import SEEDS, newest_last
     from conseq.study.execution import execute
     from conseq.study.plan import Logs, plan
     from conseq.study.records import read_records
@@ -84,6 +84,7 @@ def run(argv: list[str]) -> int:
         if done.stopped:
             print(f"{len(done.stopped)} runs are not finished; the same command goes on", file=sys.stderr)
         records = read_records(options.results) if options.results.exists() else []
+    records = newest_last(records, {one.dataset: logs.facts(one.dataset) for one in tables})
     looked_for = max(SEEDS, options.seeds)
     if options.json:
         print(json.dumps(show.as_json(tables, records, seeds=looked_for)))

@@ -295,6 +295,8 @@ def _interval(values: Floats, draws: Floats, confidence: float) -> Interval:
 
 def _p_bootstrap(change: Floats, draws: Floats) -> float:
     """Gives the share of samples, moved to mean zero, that lie as far out as the observed mean."""
+    if np.ptp(change) == 0:
+        return _p_alike(change)
     observed = float(change.mean())
     # Rounding must not decide whether a draw that equals the observed mean counts.
     far = np.abs(draws - observed) >= abs(observed) * (1 - 1e-9)
@@ -302,20 +304,23 @@ def _p_bootstrap(change: Floats, draws: Floats) -> float:
 
 
 def _p_t(change: Floats) -> float:
-    """Gives the two-sided p of the paired t-test; 1 where nothing changed, 0 where all changed alike."""
+    """Gives the two-sided p of the paired t-test."""
     if np.ptp(change) == 0:
-        return 1.0 if change[0] == 0 else 0.0
+        return _p_alike(change)
     from scipy import stats  # noqa: PLC0415  (slow to import, and most who read this module compare nothing)
 
     return float(stats.ttest_1samp(change, 0.0).pvalue)
 
 
+def _p_alike(change: Floats) -> float:
+    """Gives the p of the sign test where all changed alike, of which neither resampling nor a t-test can tell."""
+    return 1.0 if change[0] == 0 else 2.0 ** (1 - change.size)
+
+
 def _p_seeds(before: Floats, after: Floats) -> float | None:
-    """Gives the two-sided p of Welch's t-test between the means of runs; None where either has a single run."""
-    if min(before.size, after.size) < 2:
+    """Gives the two-sided p of Welch's t-test between the means of runs; None for a single run, or without spread."""
+    if min(before.size, after.size) < 2 or (np.ptp(before) == 0 and np.ptp(after) == 0):
         return None
-    if np.ptp(before) == 0 and np.ptp(after) == 0:
-        return 1.0 if before[0] == after[0] else 0.0
     from scipy import stats  # noqa: PLC0415
 
     return float(stats.ttest_ind(before, after, equal_var=False).pvalue)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from conseq.evaluation.compare import Comparison
@@ -70,8 +71,8 @@ def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> T
         change = one.difference
         table.add_row(
             one.metric,
-            one.first,
-            one.second,
+            escape(one.first),
+            escape(one.second),
             f"{one.first_value:.4f}",
             f"{one.second_value:.4f}",
             f"{change.value:+.4f}",

@@ -131,7 +131,7 @@ def _line(axes: Axes, one: Series, *, again: bool) -> None:
 
 def _scale(axes: Axes, series: Sequence[Series], labels: Labels) -> None:
     values = [value for one in series for value in one.x]
-    if labels.wide and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
+    if values and labels.wide and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
         axes.set_xscale("log")
         # Of less than two powers of ten a single one may lie inside, and one number is no scale.
         narrow = max(values) < 100 * min(values)

@@ -167,8 +167,15 @@ def read_facts(path: Path) -> Facts:
         What it says.
 
     Raises:
-        ValueError: if it has no column ``item_id``.
+        ValueError: if it has no column ``item_id``, or is no whole Parquet file.
     """
+    try:
+        return _read_facts(path)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _read_facts(path: Path) -> Facts:
     schema = pl.read_parquet_schema(path)
     if "item_id" not in schema:
         raise ValueError(f"{path} has no column 'item_id'; its columns are {', '.join(schema)}")

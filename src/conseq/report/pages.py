@@ -29,6 +29,7 @@ from conseq.report.tables import (
     without_paper,
 )
 from conseq.study.answers import Answer, Verdict, answers, of_row, splits_of
+from conseq.study.cuts import cut_names, cut_of
 from conseq.study.records import Identity, Record, but_seed, identity
 from conseq.study.specification import Row, Table
 
@@ -74,6 +75,7 @@ class Page:
         group: What it is listed under with others of its kind; empty: it stands alone.
         intro: Its first paragraph.
         sections: Its parts.
+        paper: What its group is called on the first page.
     """
 
     file: str
@@ -82,6 +84,7 @@ class Page:
     group: str
     intro: str
     sections: tuple[Section, ...]
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def study_pages(found: Sequence[Answered], all_results: Sequence[Result], slug: 
         intro = f"{run[0].table.paper}. {_titles(run)}."
         intro += f" Not run yet on: {missing}." if missing else ""
         sections = [_study_section(one, all_results, file) for one in run]
-        pages.append(Page(f"{file}.html", study, "Tables and figures", study.partition("/")[0], intro, tuple(sections)))
+        group, paper = study.partition("/")[0], run[0].table.paper
+        pages.append(Page(f"{file}.html", study, "Tables and figures", group, intro, tuple(sections), paper))
     return pages
 
 
@@ -291,9 +295,10 @@ def dataset_pages(found: Sequence[Result], shown: Sequence[Result], slug: Callab
 def _alike(found: Sequence[Result]) -> dict[str, list[Result]]:
     """Gives results on one data set by split and, where there are several, by version of the log: how one says it."""
     several = len({one.first["data_hash"] for one in found}) > 1
+    splits = cut_names(one.first for one in found)
     alike: dict[str, list[Result]] = {}
     for one in found:
-        split, version = one.first["split"], one.first["data_hash"][:8]
+        split, version = splits[cut_of(one.first)], one.first["data_hash"][:8]
         alike.setdefault(f"{split}, data {version}" if several else split, []).append(one)
     return alike
 

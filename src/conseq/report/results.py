@@ -119,7 +119,7 @@ def in_parts(found: Sequence[T], size: int) -> list[Sequence[T]]:
 def results(records: Sequence[Record]) -> list[Result]:
     """Gives records as results, in the order of data set, method and label.
 
-    Records of one experiment, data and seed count once, the last of them.
+    Records of one experiment, data and seed count once, the last of them, whatever device they name.
 
     Args:
         records: Any records.
@@ -128,10 +128,11 @@ def results(records: Sequence[Record]) -> list[Result]:
         The results. Labels differ from one another within a data set.
     """
     newest = {identity(one): one for one in records}
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+    groups: dict[tuple[str, str, str], dict[int, Record]] = {}
     for record in newest.values():
-        groups.setdefault((record["dataset"], record["data_hash"], but_seed(record["config"])), []).append(record)
-    found = [result_of(own) for own in groups.values()]
+        experiment = record["dataset"], record["data_hash"], but_seed(record["config"])
+        groups.setdefault(experiment, {})[record["seed"]] = record
+    found = [result_of(list(own.values())) for own in groups.values()]
     ordered = sorted(found, key=lambda one: (one.first["dataset"], one.first["method"], one.label, _hash(one)))
     by_dataset: dict[str, list[Result]] = {}
     for one in ordered:

@@ -36,6 +36,7 @@ from conseq.report.style import Picture, Value
 FORMAT = "conseq-report"
 MANIFEST = "report.json"
 _ROWS = 40
+_OF_SYSTEMS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # file managers leave them in any folder
 _INTRO = "What runs found, and what papers print, each number under a stated protocol."
 _EMPTY = "There are no records and no models: nothing has been run yet, so there is nothing to show."
 
@@ -118,7 +119,11 @@ def is_report(folder: Path) -> bool:
         return False
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         return False
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in _OF_SYSTEMS
+    }
     return files <= {*told.get("files", ()), MANIFEST}
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from conseq.run.folder import CONFIG, read_config
 from conseq.serving.bundle import is_bundle
+from conseq.study.folders import ASIDE, LOGS
 from conseq.study.records import Record, Told, identity, is_finished, read_records, record_of
 from conseq.study.specification import Table, load_table
-
-_CONFIG = "config.json"
+from conseq.tuning.search import SEARCH
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,17 @@ def collect(inputs: Sequence[Path], say: Callable[[str], None]) -> Sources:
     records = [record for file in dict.fromkeys(files) for record in read_records(file)]
     known = {identity(one) for one in records}
     models = [folder for folder in dict.fromkeys(folders) if _is_whole(folder, say)]
+    whole = []
     for folder in models:
-        record = _record(folder, say) if (folder / _CONFIG).exists() else None
+        try:
+            record = _record(folder, say) if (folder / CONFIG).exists() else None
+        except ValueError as error:  # of another version, damaged, or of a method that is not there
+            say(f"{folder} is left out: {error}")
+            continue
+        whole.append(folder)
         if record is not None and identity(record) not in known:
             records.append(record)
-    return Sources(records, models)
+    return Sources(records, whole)
 
 
 def tables_of(experiments: Path | None) -> list[Table]:
@@ -76,18 +82,23 @@ def _inside(root: Path) -> tuple[list[Path], list[Path]]:
     files, folders = [], []
     for place, names, found in os.walk(root):
         folder = Path(place)
-        if _CONFIG in found or is_bundle(folder):
+        if CONFIG in found or is_bundle(folder):
             folders.append(folder)
             names.clear()
             continue
-        names.sort()
+        # What was put aside, and what processes wrote, is nothing to show.
+        names[:] = sorted(set(names) - {ASIDE, LOGS})
+        if SEARCH in found:  # of the trials of a search, the winner alone is judged
+            folders += [run for run in sorted((folder / "trials").glob("*")) if is_finished(run)]
+            names.remove("trials") if "trials" in names else None
+            continue
         files += [folder / name for name in sorted(found) if name.endswith(".jsonl")]
     return files, folders
 
 
 def _is_whole(folder: Path, say: Callable[[str], None]) -> bool:
     """Gives whether a folder is a bundle or that of a finished run."""
-    whole = not (folder / _CONFIG).exists() or is_finished(folder)
+    whole = not (folder / CONFIG).exists() or is_finished(folder)
     if not whole:
         say(f"{folder} is left out: its run is not finished")
     return whole
@@ -95,7 +106,7 @@ def _is_whole(folder: Path, say: Callable[[str], None]) -> bool:
 
 def _record(folder: Path, say: Callable[[str], None]) -> Record | None:
     """Gives the record of a finished run; None where it was made before runs told of their code."""
-    written = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    written = read_config(folder)
     if "code" not in written:
         say(f"{folder}: the model alone is shown; its run did not record what code made it")
         return None
@@ -104,7 +115,13 @@ def _record(folder: Path, say: Callable[[str], None]) -> Record | None:
         row=str(written["method"]["name"]),
         variant="",
         preset="",
-        dataset=folder.resolve().parent.name,
+        dataset=_dataset(folder.resolve()),
         history=written["training"]["history"],
     )
     return record_of(folder, told)
+
+
+def _dataset(folder: Path) -> str:
+    """Gives what the data of a run are called: as the folder around it, or around the search that it belongs to."""
+    search = folder.parent.parent
+    return search.parent.name if (search / SEARCH).is_file() else folder.parent.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from conseq.report.logs import KnownLogs
 from conseq.run.config import SECTIONS, START, from_record
+from conseq.run.folder import read_config
 from conseq.serving.bundle import read_manifest
 from conseq.study.records import Record
 
@@ -122,7 +122,7 @@ def _is_run(folder: Path) -> bool:
 def _code(folder: Path) -> tuple[Mapping[str, Any], ...]:
     if not _is_run(folder):
         return ()
-    return tuple(json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get("code") or ())
+    return tuple(read_config(folder).get("code") or ())
 
 
 def _digest(provenance: Mapping[str, Any]) -> str:

@@ -183,7 +183,8 @@ def robustness(found: Sequence[Result], name: str) -> list[Picture]:
 
 
 def _both(found: Sequence[Result], part: int, *, metric: str, history: str, stem: str) -> list[Picture]:
-    return [_robustness(found, metric, history, f"{stem}-{part}", lost=lost) for lost in (False, True)]
+    drawn = [_robustness(found, metric, history, f"{stem}-{part}", lost=lost) for lost in (False, True)]
+    return [one for one in drawn if one.rows]  # of a metric that is 0, nothing can be lost
 
 
 def _points(record: Mapping[str, Any]) -> list[dict[str, Any]]:

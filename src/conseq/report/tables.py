@@ -9,6 +9,7 @@ from conseq.report.numbers import NONE, difference, duration, number, with_sprea
 from conseq.report.results import Estimate, Result, main_metric
 from conseq.report.statement import Statement, listed, paper_statement, statement
 from conseq.study.answers import Answer, Verdict
+from conseq.study.cuts import cut_names, cut_of
 from conseq.study.records import Record, identity
 from conseq.study.specification import Row, Table
 
@@ -331,12 +332,12 @@ def floor_groups(found: Sequence[Result], history: str, names: Sequence[str]) ->
 
 def _by_log(found: Sequence[Result]) -> dict[str, list[Result]]:
     """Gives results by the log and the split that they are of, as far as these differ."""
-    splits = len({one.first["split"] for one in found}) > 1
+    splits = cut_names(one.first for one in found)
     logs = len({one.first["data_hash"] for one in found}) > 1
     alike: dict[str, list[Result]] = {}
     for one in found:
-        split, log = one.first["split"], one.first["data_hash"][:8]
-        told = f"{f', {split}' if splits else ''}{f', data {log}' if logs else ''}"
+        split, log = splits[cut_of(one.first)], one.first["data_hash"][:8]
+        told = f"{f', {split}' if len(splits) > 1 else ''}{f', data {log}' if logs else ''}"
         alike.setdefault(told, []).append(one)
     return alike
 

@@ -82,7 +82,7 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str)
         raise ValueError(
             f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"
         )
-    codes = earlier["code"] or []
+    codes = (earlier["code"] or []) if _holds_results(folder) else []
     if codes and codes[-1]["hash"] != code:
         note = "note: the code that decides results changed since this run began; its record will say so"
         print(note, file=sys.stderr)
@@ -93,6 +93,11 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str)
     if not codes or codes[-1] != made_by:
         earlier["code"] = [*codes, made_by]
         atomic_write(path, json.dumps({**record, **earlier}, indent=1) + "\n")
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether anything is there that the code before this has computed: else a run begins anew, whoever began it."""
+    return (folder / "checkpoint.pt").exists() or any(folder.glob("evaluation-*")) or (folder / "bundle").exists()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _noise(found: Mapping[str, Any]) -> dict[str, float]:
     points = found["points"]
     metrics = {metric: None for one in points for metric in one["metrics"]}
     return {
-        f"{metric}, {one['share']:.0%} noise": float(one["metrics"][metric])
+        f"{metric}, {100 * one['share']:g}% noise": float(one["metrics"][metric])
         for metric in metrics
         for one in points
         if metric in one["metrics"]

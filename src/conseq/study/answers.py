@@ -62,7 +62,7 @@ def answers(table: Table, records: Sequence[Record], *, seeds: int = SEEDS) -> l
 
     Args:
         table: The table.
-        records: All records.
+        records: All records; of several versions of a log, the last one's are shown.
         seeds: How many seeds are looked for, from the experiment's own on.
 
     Returns:
@@ -76,6 +76,20 @@ def answers(table: Table, records: Sequence[Record], *, seeds: int = SEEDS) -> l
     return found
 
 
+def newest_last(records: Sequence[Record], logs: Mapping[str, Mapping[str, Any] | None]) -> list[Record]:
+    """Gives records in the order in which :func:`answers` takes the last as the newest.
+
+    Args:
+        records: Records in the order of the files' names and lines.
+        logs: Of each data set what identifies the log at hand (``hash``); None where none is.
+
+    Returns:
+        The same records, those of the logs at hand behind all others.
+    """
+    hashes = {name: None if facts is None else facts["hash"] for name, facts in logs.items()}
+    return sorted(records, key=lambda one: one["data_hash"] == hashes.get(one["dataset"]))
+
+
 def of_row(row: Row, records: Sequence[Record], *, seeds: int = SEEDS) -> list[tuple[RunConfig, Record]]:
     """Gives the experiments of a row that are recorded, each with its record, one for each seed.
 
@@ -85,8 +99,8 @@ def of_row(row: Row, records: Sequence[Record], *, seeds: int = SEEDS) -> list[t
         seeds: How many seeds are looked for.
 
     Returns:
-        Experiments and records, all of one version of the log, the newest that there is. Where the row's experiment is
-        not recorded, the newest earlier one of the row, which is stale.
+        Experiments and records, all of one version of the log, that of the last record. Where the row's experiment is
+        not recorded, the last earlier one of the row, which is stale.
     """
     if row.config is None:
         return []

@@ -64,6 +64,12 @@ def _mistyped(record: Mapping[str, Any]) -> str:
         wanted = (int, float) if kind is float else kind
         if not isinstance(record[name], wanted) or isinstance(record[name], bool):
             return f"{name} is {record[name]!r:.60}; expected {_EXPECTED[kind]}"
+    for number, point in enumerate(record["curve"]):
+        if not isinstance(point, Mapping) or not isinstance(point.get("epoch"), int):
+            return f"point {number} of the curve (counted from 0) is {point!r:.60}; expected a table with an epoch"
+    wrong = [name for name, found in record["analyses"].items() if not isinstance(found, Mapping)]
+    if wrong:
+        return f"the analysis {wrong[0]!r} is {record['analyses'][wrong[0]]!r:.60}; expected a table"
     lacking = [name for name in ("users", "items", "interactions") if not isinstance(record["data"].get(name), int)]
     return f"data lacks the number of {', '.join(lacking)}" if lacking else ""
 
@@ -75,8 +81,20 @@ def _malformed(both: object, history: object) -> str:
         return f"both holds {found}; expected exclude and keep"
     if history not in both:
         return f"history is {history!r}; expected exclude or keep"
-    lacking = [f"{name} of {one}" for one in both for name in ("metrics", "floors") if name not in both[one]]
-    return f"both lacks {', '.join(lacking)}" if lacking else ""
+    for place, table in _tables(both):
+        if not isinstance(table, Mapping):
+            return f"{place} is {table!r:.60}; expected a table"
+    return ""
+
+
+def _tables(both: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Gives what must be tables in the two treatments of the history, the outer ones first, each with its place."""
+    for history, found in both.items():
+        yield f"{history} of both", found
+        for name in ("metrics", "floors"):
+            yield f"{name} of {history} of both", found.get(name)
+        for name, values in found["floors"].items():
+            yield f"the floor {name!r} of {history} of both", values
 
 
 def faults(metrics: Mapping[str, Any], *, single: bool, half_ranks: bool = False) -> list[str]:

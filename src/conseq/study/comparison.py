@@ -10,7 +10,11 @@ from typing import Any
 
 from conseq.evaluation.compare import Comparison, compare_groups
 from conseq.evaluation.result import Evaluation
+from conseq.run.config import START
+from conseq.run.folder import CONFIG, read_config
 from conseq.study.records import History, but_seed
+
+_STARTED_FROM = f"{START}.method.name", f"{START}.weights"
 
 
 def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
@@ -83,10 +87,12 @@ def _refuse_doubles(experiments: Mapping[Path, tuple[str, int]]) -> None:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    path = run / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{run} is not the folder of a run: it has no config.json")
-    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if not (run / CONFIG).is_file():
+        raise ValueError(f"{run} is not the folder of a run: it has no {CONFIG}")
+    written = read_config(run)
+    lacking = [name for name in ("method", "training") if name not in written]
+    if lacking:
+        raise ValueError(f"{run / CONFIG} is not that of a run: it lacks {', '.join(lacking)}")
     return written
 
 
@@ -104,12 +110,18 @@ def _names(experiments: dict[str, dict[str, Any]]) -> dict[str, str]:
     for key, own in flat.items():
         same = [other for other in flat.values() if other["method.name"] == own["method.name"]]
         differing = [one for one in own if any(other.get(one) != own[one] for other in same)]
-        told = ", ".join(f"{one.partition('.')[2]}={own[one]}" for one in differing)
+        if not all(_STARTED_FROM[0] in other for other in same):  # that it starts from something at all says enough
+            differing = [one for one in differing if one in _STARTED_FROM or not one.startswith(START)]
+        told = ", ".join(f"{one if one.startswith(START) else one.partition('.')[2]}={own[one]}" for one in differing)
         names[key] = f"{own['method.name']} ({told})" if told else str(own["method.name"])
     return names
 
 
-def _flat(tables: dict[str, dict[str, Any]]) -> Iterable[tuple[str, Any]]:
+def _flat(tables: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Gives the settings with their sections before their names; those of what a run starts from are sections, too."""
     for section, table in tables.items():
-        for key, value in table.items():
+        if not isinstance(table, Mapping):
+            yield section, table
+            continue
+        for key, value in table.items() if section != START else _flat(table):
             yield f"{section}.{key}", value

@@ -17,13 +17,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from conseq.cores import cores
+from conseq.cores import SHARED_CORES, cores
 from conseq.data.files import atomic_write
 from conseq.run.config import RunConfig
 from conseq.study.asked import Asked
 from conseq.study.child import STOPPED
 from conseq.study.equal_code import EQUAL_CODE, read_equal_code
-from conseq.study.folders import is_of_code, is_of_log, put_aside
+from conseq.study.folders import LOGS, is_of_code, is_of_log, put_aside
 from conseq.study.plan import Job
 from conseq.study.records import Record, alone, identity, is_finished, read_records, record_of, write_records
 
@@ -187,7 +187,7 @@ def _make_room(job: Job, equal: Mapping[str, set[str]]) -> None:
 def _start(work: _Work, processes: int, say: Say) -> _Running:
     """Starts what comes next: a training, or else the first of the analyses."""
     job = work.job
-    logs = job.folder.parent / "logs"  # a pattern of folders of runs does not match what is in there
+    logs = job.folder.parent / LOGS  # a pattern of folders of runs does not match what is in there
     logs.mkdir(parents=True, exist_ok=True)
     data = _log_of(job)
     asked, folder, out = None, job.folder, logs / "none"
@@ -228,6 +228,8 @@ def _environment(own: Mapping[str, str], processes: int) -> dict[str, str]:
     """Gives the environment of one of several processes, which work in another folder than this one."""
     paths = [str(Path(one).resolve()) for one in own.get("PYTHONPATH", "").split(os.pathsep) if one]
     threads = str(max(1, cores() // processes))
+    if own.get("OMP_NUM_THREADS") == own.get(SHARED_CORES):  # the command line's choice for itself, and not the user's
+        own = {name: value for name, value in own.items() if name != "OMP_NUM_THREADS"}
     return {"OMP_NUM_THREADS": threads, **own, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {})}
 
 
@@ -349,12 +351,16 @@ def _add(asked: Asked, out: Path, job: Job, results: Path, done: Executed, say: 
 
 
 def _recorded(results: Path, record: Record) -> tuple[Path | None, Record | None]:
-    """Gives the record of the same run, and its file: a run that answers several tables is recorded once."""
+    """Gives the record of the same run, and its file: a run that answers several tables is recorded once.
+
+    Where it stands in several files all the same, that is the last of them, which is the one that is read.
+    """
+    found: tuple[Path | None, Record | None] = (None, None)
     for file in sorted(results.rglob("*.jsonl")):
         for one in read_records(file):
             if identity(one) == identity(record):
-                return file, one
-    return None, None
+                found = file, one
+    return found
 
 
 def _log_of(job: Job) -> Path:

@@ -13,6 +13,9 @@ from conseq.run.folder import CONFIG, read_config
 from conseq.run.provenance import code_hash
 from conseq.study.equal_code import reached
 
+ASIDE, LOGS = "aside", "logs"
+"""Folders beside those of runs: of runs that made room, and of what the processes wrote."""
+
 
 def is_of_log(folder: Path, data_hash: str | None) -> bool:
     """Whether a run's folder is of the log with this hash; one in which no run was begun is of any.
@@ -65,7 +68,7 @@ def put_aside(folder: Path) -> None:
     if not (folder / CONFIG).exists():
         return
     codes = _codes(folder)
-    aside = folder.parent / "aside"
+    aside = folder.parent / ASIDE
     with locked(folder):
         aside.mkdir(exist_ok=True)
         stem = f"{folder.name}.{codes[-1] if codes else 'old'}"

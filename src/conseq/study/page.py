@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from conseq.study.answers import Answer, answers
+from conseq.study.cuts import cut_names, cut_of
 from conseq.study.records import Record, but_seed, metrics_shown, stale
 from conseq.study.specification import Table
 from conseq.study.tables import cells, named, notes, protocol, words
@@ -47,8 +48,9 @@ def results_page(tables: Sequence[Table], records: Sequence[Record]) -> str:
 def _of_dataset(dataset: str, records: Sequence[Record]) -> str:
     lines = [f"## {dataset}: all runs", ""]
     several = len({one["data_hash"] for one in records}) > 1
-    for split, version in sorted({(one["split"], one["data_hash"]) for one in records}):
-        own = [one for one in records if (one["split"], one["data_hash"]) == (split, version)]
+    splits = cut_names(records)
+    for split, version in sorted({(splits[cut_of(one)], one["data_hash"]) for one in records}):
+        own = [one for one in records if (splits[cut_of(one)], one["data_hash"]) == (split, version)]
         log_name = f"{dataset} (data {version[:8]})" if several else dataset
         for history in ("keep", "exclude"):
             lines += [_runs(log_name, split, history, own), ""]
@@ -80,11 +82,11 @@ def _runs(dataset: str, split: str, history: str, records: Sequence[Record]) -> 
 
 
 def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
-    """Gives the records of one experiment together, whatever their seed."""
-    found: dict[str, list[Record]] = {}
+    """Gives the records of one experiment together, the last of each seed."""
+    found: dict[str, dict[int, Record]] = {}
     for one in records:
-        found.setdefault(but_seed(one["config"]), []).append(one)
-    return found.values()
+        found.setdefault(but_seed(one["config"]), {})[one["seed"]] = one
+    return [list(own.values()) for own in found.values()]
 
 
 def _mean(own: Sequence[Record], history: str, metric: str) -> float:

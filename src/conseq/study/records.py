@@ -28,6 +28,7 @@ Identity = tuple[str, str, str]
 History = Literal["exclude", "keep"]
 
 REQUIRED = (
+    "study", "row",
     "method", "variant", "preset", "encoder", "loss", "instances", "dataset", "history", "split", "seed", "epochs",
     "seconds", "commit", "config_hash", "data_hash", "data", "versions", "metrics", "floors", "curve", "both",
     "code_hash", "best_epoch", "config", "analyses",
@@ -144,7 +145,7 @@ def but_seed(config: Mapping[str, Any]) -> str:
     training = {name: value for name, value in config["training"].items() if name not in {"seed", "device"}}
     kept = {name: config[name] for name in ("method", "encoder", "split", START) if name in config}
     if "training" in kept.get(START, {}):
-        kept[START] = but_seed(kept[START])
+        kept[START] = json.loads(but_seed(kept[START]))
     return json.dumps({**kept, "training": training}, sort_keys=True)
 
 
