@@ -9,11 +9,11 @@ common items and items with common users. Only the current interest serves.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import scipy  # which loads scipy.sparse where it is first used
 import torch
 from pydantic import Field
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +25,9 @@ from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction
 from conseq.objectives.contrast import one_way_info_nce
 from conseq.signals import graphs
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -92,7 +95,7 @@ class MCLSR(Method[Encoder]):
         met = graphs.interactions(train.sequences, train.n_items)
         self.user_item = graphs.Graph(graphs.user_item(met, weighted=config.weighted))
         self.user_user = self._co_interaction(met) if config.user_features else None
-        self.item_item = self._co_interaction(sparse.csr_array(met.T)) if config.item_features else None
+        self.item_item = self._co_interaction(scipy.sparse.csr_array(met.T)) if config.item_features else None
         self.prediction = Prediction(
             config.loss,
             train,

@@ -5,17 +5,20 @@ The item correlations of CoSeRec (Liu et al., arXiv 2108.06479), computed from t
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
+import scipy  # which loads scipy.sparse where it is first used
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from conseq.data.sequences import Sequences
 from conseq.nn.items import ItemTable
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 Kind = Literal["hybrid", "co_occurrence", "embedding"]
 Compare = Literal["dot", "cosine"]

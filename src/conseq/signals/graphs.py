@@ -9,20 +9,23 @@ their vectors: padding and mask are nodes without edges.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # which loads scipy.sparse where it is first used: that takes a tenth of the start of a process
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from conseq.data.sequences import Sequences, offsets_of
 
-Matrix: TypeAlias = "sparse.csr_array[np.float64, tuple[int, int]]"
-Counts: TypeAlias = "sparse.csr_array[np.int64, tuple[int, int]]"
+if TYPE_CHECKING:
+    import scipy.sparse
+
+Matrix: TypeAlias = "scipy.sparse.csr_array[np.float64, tuple[int, int]]"
+Counts: TypeAlias = "scipy.sparse.csr_array[np.int64, tuple[int, int]]"
 Integers = npt.NDArray[np.int64]
 
 # Pairs of things in common that are held at once while they are counted.
@@ -47,7 +50,7 @@ def interactions(sequences: Sequences, n_items: int) -> Matrix:
         raise ValueError(f"item numbers lie in {ids.min()}..{ids.max()}; expected 1..{n_items}")
     rows = sequences.rows.cpu().numpy()
     # Entries of the same place are added up.
-    return sparse.csr_array((np.ones(ids.size), (rows, ids)), shape=(len(sequences), n_items + 2))
+    return scipy.sparse.csr_array((np.ones(ids.size), (rows, ids)), shape=(len(sequences), n_items + 2))
 
 
 def user_item(met: Matrix, *, weighted: bool) -> Matrix:
@@ -61,7 +64,7 @@ def user_item(met: Matrix, *, weighted: bool) -> Matrix:
         Symmetric ``[U + V + 2, U + V + 2]``: the users, then the rows of the item table.
     """
     edges = met if weighted else _binary(met)
-    return sparse.csr_array(sparse.block_array([[None, edges], [edges.T, None]], format="csr"))
+    return scipy.sparse.csr_array(scipy.sparse.block_array([[None, edges], [edges.T, None]], format="csr"))
 
 
 def co_interaction(met: Matrix, *, neighbours: int, weighted: bool) -> Matrix:
@@ -88,12 +91,12 @@ def co_interaction(met: Matrix, *, neighbours: int, weighted: bool) -> Matrix:
     if neighbours < 1:
         raise ValueError(f"a row must keep at least 1 neighbour, found {neighbours}")
     has = _binary(met).astype(np.int64)
-    of = sparse.csr_array(has.T)
+    of = scipy.sparse.csr_array(has.T)
     kept = [_strongest(has[begin:end] @ of, begin, neighbours) for begin, end in _blocks(has, _PAIRS)]
     rows, columns, common = (np.concatenate(part) for part in zip(*kept, strict=True))
     weights = common.astype(np.float64) if weighted else np.ones(common.size)
-    chosen: Matrix = sparse.csr_array((weights, (rows, columns)), shape=(met.shape[0], met.shape[0]))
-    return sparse.csr_array(chosen.maximum(chosen.T))
+    chosen: Matrix = scipy.sparse.csr_array((weights, (rows, columns)), shape=(met.shape[0], met.shape[0]))
+    return scipy.sparse.csr_array(chosen.maximum(chosen.T))
 
 
 class Graph(nn.Module):
@@ -114,7 +117,7 @@ class Graph(nn.Module):
 
     def __init__(self, adjacency: Matrix) -> None:
         super().__init__()
-        if adjacency.shape[0] != adjacency.shape[1] or sparse.csr_array(adjacency - adjacency.T).count_nonzero():
+        if adjacency.shape[0] != adjacency.shape[1] or scipy.sparse.csr_array(adjacency - adjacency.T).count_nonzero():
             raise ValueError(f"the adjacency of an undirected graph is symmetric; found {adjacency.shape}, not so")
         if adjacency.nnz and adjacency.data.min() < 0:
             raise ValueError(f"the weight of an edge must not be negative, found {adjacency.data.min()}")
@@ -219,7 +222,7 @@ def _transposed(offsets: Tensor, columns: Tensor, weights: Tensor, n: int) -> tu
 
 
 def _binary(met: Matrix) -> Matrix:
-    return sparse.csr_array((np.ones(met.nnz), met.indices, met.indptr), shape=met.shape)
+    return scipy.sparse.csr_array((np.ones(met.nnz), met.indices, met.indptr), shape=met.shape)
 
 
 def _blocks(has: Counts, most: int) -> Iterator[tuple[int, int]]:
