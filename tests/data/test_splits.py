@@ -113,6 +113,7 @@ def test_the_share_that_is_shown_of_a_user_is_not_short_of_an_item_by_the_roundi
 def test_no_target_is_tied_in_a_log_without_times() -> None:
     split = leave_one_out(log_of([[(1, 0), (2, 0), (3, 0)]], timed=False))
     assert split.test.tied.tolist() == [False]
+    assert not split.test.timed
 
 
 def test_targets_that_do_not_occur_in_training_are_counted_as_cold() -> None:

@@ -63,3 +63,7 @@ def test_of_several_targets_each_is_a_case_of_a_target_cut_and_each_user_one_of_
     # The repeats are item 1 of user 0 (rank 9) and of user 2 (rank 3).
     assert found["repeat"] == {"yes": {"cases": 2, "Recall@2": 0}, "no": {"cases": 4, "Recall@2": 3 / 4}}
     assert found["time tie"] == {"yes": {"cases": 2, "Recall@2": 1}, "no": {"cases": 2, "Recall@2": 0.25}}
+
+
+def test_of_a_log_without_times_no_tie_is_claimed(held_out: HeldOut) -> None:
+    assert "time tie" not in slices(replace(held_out, timed=False), RANKS, ["HR@2"])

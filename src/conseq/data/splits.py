@@ -28,12 +28,14 @@ class HeldOut:
         histories: ``B`` sequences of at least one item each.
         targets: ``B`` sequences of at least one item each.
         tied: bool ``[B]``; True where the tie rule, not time, decided what the (first) target is.
+        timed: Whether the log has times; without them, ``tied`` knows nothing and is False.
     """
 
     users: Tensor
     histories: Sequences
     targets: Sequences
     tied: Tensor
+    timed: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,6 +288,7 @@ def _last_targets(
         targets=_sequences(log, target, judged),
         # Which of two interactions at one time comes last is the tie rule's choice, too.
         tied=_tied(log, places) | (_tied(log, places + 1) if followed else False),
+        timed=log.times is not None,
     )
 
 
@@ -302,6 +305,7 @@ def _shown_and_hidden(log: InteractionLog, users: Integers, shown: Integers) -> 
         histories=_sequences(log, history, chosen),
         targets=_sequences(log, tokens & ~history, chosen),
         tied=_tied(log, boundaries[users]),
+        timed=log.times is not None,
     )
 
 

@@ -28,9 +28,9 @@ def slices(
 ) -> Slices:
     """Gives the metrics of parts of the held-out cases.
 
-    ``history`` (length of the history) and ``time tie`` (whether the tie rule of the log, not time, decided what the
-    target is) part the users. ``popularity`` (the target's training interactions) and ``repeat`` (whether the target is
-    already in the history) part the targets, each of which then counts as a case of its own.
+    ``history`` (length of the history) and, of a log with times, ``time tie`` (whether the tie rule, not time, decided
+    what the target is) part the users. ``popularity`` (the target's training interactions) and ``repeat`` (whether the
+    target is already in the history) part the targets, each of which then counts as a case of its own.
 
     Args:
         held_out: What was judged; each user's targets different from one another.
@@ -47,10 +47,9 @@ def slices(
     offsets: Offsets = targets.offsets.cpu().numpy()
     single: Offsets = np.arange(ranks.size + 1)
     repeated = contained(targets, held_out.histories).cpu().numpy()
-    by_user = {
-        "history": _binned(held_out.histories.lengths.cpu().numpy(), lengths),
-        "time tie": _named(held_out.tied.cpu().numpy()),
-    }
+    by_user = {"history": _binned(held_out.histories.lengths.cpu().numpy(), lengths)}
+    if held_out.timed:
+        by_user["time tie"] = _named(held_out.tied.cpu().numpy())
     by_target = {"repeat": _named(repeated)}
     if counts is not None:
         by_target["popularity"] = _binned(counts[targets.ids.cpu().numpy() - 1], popularities)
