@@ -200,3 +200,12 @@ def test_a_file_s_name_may_be_no_text(tmp_path: Path) -> None:
     file.write_text("user_id,item_id\nu,a\nu,b\nu,c\n")
     prepare(file, tmp_path / "prepared", Reading())
     assert load(tmp_path / "prepared").manifest["source"]["name"] == "log\ufffd.csv"  # type: ignore[index]
+
+
+def test_spaces_around_ids_are_kept_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id\nu, a\nu,b c\nu,d\n")
+    assert read(tmp_path / "log.csv").item_ids.ids == [" a", "b c", "d"]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == [
+        f"{tmp_path / 'log.csv'}: 1 item ids begin or end with white space, such as ' a', and are kept so; take it out "
+        "of the file where it does not belong to them"
+    ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from conseq.data.batches import LATEST_SECONDS, Source
 from conseq.data.filters import Kept, Sizes, core, count_into, everything, largest_core, without_repeats
@@ -70,9 +71,21 @@ def prepare_into(
     }
     if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
         logger.warning("%s: times reach %s; as Unix seconds that is past the year 5000", source.name, tally.last_time)
-    return write_manifest(
-        folder, manifest, arrays, store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
-    )
+    user_ids, item_ids = store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
+    for role, ids in (("user", user_ids), ("item", item_ids)):
+        _tell_of_spaces(source.name, role, ids)
+    return write_manifest(folder, manifest, arrays, user_ids, item_ids)
+
+
+def _tell_of_spaces(name: str, role: str, ids: pl.Series) -> None:
+    """Warns of ids that nobody would think to ask for with their spaces, as ``a, b`` in a CSV file gives them."""
+    spaced = ids.filter(ids.str.contains(r"^\s|\s$"))
+    if len(spaced):
+        logger.warning(
+            "%s: %d %s ids begin or end with white space, such as %r, and are kept so; take it out of the file where "
+            "it does not belong to them",
+            *(name, len(spaced), role, spaced[0]),
+        )
 
 
 def described(source: Source) -> str:
