@@ -34,7 +34,7 @@ MAKE: dict[str, Callable[..., Any]] = {
     "erord+": lambda of, share, style="paper": ReorderUnimportant(of, share, style),
     "ecrop-": lambda of, share, style="paper": CropImportant(of, share, MASK, style),
     "emask-": lambda of, share, style="paper": MaskImportant(of, share, MASK, style),
-    "erord-": lambda of, share, style="paper": ReorderImportant(of, share, style),
+    "erord-": lambda of, share, style="paper": ReorderImportant(of, share, MASK, style),
 }
 
 # Histories of different items, so that a view shows which of them it took.
@@ -139,6 +139,13 @@ def test_the_authors_counts_and_order(lists: list[list[int]], share: float, seed
         assert all(old == new for old, new in still if old not in rising[-most:])
         if n > 1:
             assert views["ecrop-"][number] == rising[: max(1, floor(share * n + 1e-9))]
+
+
+@pytest.mark.parametrize("style", ["paper", "released"])
+@pytest.mark.parametrize("name", ["ecrop-", "emask-", "erord-"])
+def test_a_negative_view_of_one_item_is_the_mask_and_not_the_history(name: str, style: str) -> None:
+    batch, importance, _ = scored([[7], [3, 4, 5]], 0)
+    assert draw(MAKE[name](importance, 0.5, style), batch)[0] == [MASK]
 
 
 @pytest.mark.parametrize("style", ["paper", "released"])

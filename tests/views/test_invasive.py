@@ -343,6 +343,21 @@ def test_every_crop_is_equally_likely() -> None:
     assert all(abs(times - copies / 3) < 5 * math.sqrt(copies / 3) for times in seen.values())
 
 
+def test_by_share_a_crop_keeps_what_the_paper_keeps() -> None:
+    for length, by_share, by_count in ((5, 4, 3), (10, 8, 7), (3, 2, 2), (1, 1, 1)):
+        history = one(list(range(1, length + 1)), 0, 1)
+        assert Cropping(0.2, draw="share")(history, generator()).history.lengths.tolist() == [by_share]
+        assert Cropping(0.2)(history, generator()).history.lengths.tolist() == [by_count]
+
+
+def test_by_share_a_stretch_is_as_long_as_the_paper_says() -> None:
+    history = one(list(range(1, 16)), 0, 300)
+    for reorder, longest in ((Reordering(0.2, draw="share"), 3), (Reordering(0.2), 4)):
+        moved = (reorder(history, generator()).history.ids.view(300, 15) != torch.arange(1, 16)).int()
+        first, last = moved.argmax(1), 14 - moved.flip(1).argmax(1)
+        assert int((last - first + 1)[moved.any(1)].max()) == longest
+
+
 # Reordering
 
 

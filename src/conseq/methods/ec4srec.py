@@ -298,7 +298,7 @@ def _negative(c: EC4SRecConfig, of: Importance, mask_id: int) -> dict[OperatorNa
     return {
         "crop": CropImportant(of, c.unimportant, hidden, c.style),
         "mask": MaskImportant(of, c.unimportant, hidden, c.style),
-        "reorder": ReorderImportant(of, c.unimportant, c.style),
+        "reorder": ReorderImportant(of, c.unimportant, hidden, c.style),
     }
 
 

@@ -339,9 +339,9 @@ def _editor(kind: Invasive, choice: Choice, train: TrainSet) -> Edit | None:
     if kind == "deletion":
         return invasive.Deletion(choice)
     if kind == "cropping":
-        return invasive.Cropping(choice.ratio)
+        return invasive.Cropping(choice.ratio, draw=choice.draw)
     if kind == "reordering":
-        return invasive.Reordering(choice.ratio, first=choice.first)
+        return invasive.Reordering(choice.ratio, first=choice.first, draw=choice.draw)
     return None
 
 

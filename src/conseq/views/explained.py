@@ -123,8 +123,7 @@ class CropImportant:
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Sequences:
         """Gives the view of each history."""
-        alone = (batch.history.lengths == 1)[batch.history.rows]
-        seqs = batch.history.replace(batch.history.ids.masked_fill(alone, self.mask_id))
+        seqs = _without_single_items(batch.history, self.mask_id)
         rank = ranks(seqs, self.importance.of(batch), rng)
         wanted = rank < _k(seqs, self.share).clamp(min=1)[seqs.rows]
         return _cropped(seqs, wanted, rank if self.style == "released" else None)
@@ -159,14 +158,18 @@ class MaskImportant:
 class ReorderImportant:
     """A negative view that the paper leaves out and its code has: the most important items change places.
 
+    A history of one item has no other order: its view is the mask.
+
     Attributes:
         importance: Of the examples' items.
         share: μ_e, here the share of a history that is shuffled, in ``[0, 1]``; at least one item.
+        mask_id: ``encoder.items.mask_id``.
         style: ``released`` shuffles the share ``1 - share``.
     """
 
     importance: Importance
     share: float
+    mask_id: int
     style: Style = "paper"
 
     def __post_init__(self) -> None:
@@ -174,7 +177,17 @@ class ReorderImportant:
 
     def __call__(self, batch: Batch, rng: torch.Generator) -> Sequences:
         """Gives the view of each history."""
-        return _shuffled(batch.history, _most(batch, self.importance, self.share, self.style, rng), rng)
+        return _shuffled(
+            _without_single_items(batch.history, self.mask_id),
+            _most(batch, self.importance, self.share, self.style, rng),
+            rng,
+        )
+
+
+def _without_single_items(seqs: Sequences, mask_id: int) -> Sequences:
+    """Gives the histories, those of one item as the mask: nothing less of them could be a view that is not theirs."""
+    alone = (seqs.lengths == 1)[seqs.rows]
+    return seqs.replace(seqs.ids.masked_fill(alone, mask_id))
 
 
 def ranks(seqs: Sequences, scores: Tensor, rng: torch.Generator) -> Tensor:

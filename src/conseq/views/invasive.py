@@ -232,16 +232,19 @@ class Deletion:
 
 @dataclass(frozen=True)
 class Cropping:
-    """Keeps a random stretch of a history, ``floor(ratio * n) + 1`` items shorter and never empty (ECL-SR eq. 5).
+    """Keeps a random stretch of a history, shorter by a share of it and never empty (ECL-SR eq. 5).
 
     Only the first token of the stretch can tell that something is missing, so it alone is judged, and it is not
     where the history is of one item, of which nothing can be cut off.
 
     Attributes:
         ratio: The share that is cut off, 1 - α.
+        draw: How much of ``n`` items that is. ``share``: ``floor((1 - ratio) * n)`` stay (the paper); else
+            ``floor(ratio * n) + 1`` go, as many as the other edits of that rule change.
     """
 
     ratio: float
+    draw: Draw = "count"
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
@@ -250,7 +253,10 @@ class Cropping:
     def __call__(self, batch: Batch, rng: torch.Generator) -> Edited:
         """Gives the stretches; every start is equally likely."""
         seqs = batch.history
-        kept = (seqs.lengths - floor_share(seqs.lengths, self.ratio) - 1).clamp(min=1)
+        if self.draw == "share":
+            kept = floor_share(seqs.lengths, 1 - self.ratio).clamp(min=1)
+        else:
+            kept = (seqs.lengths - floor_share(seqs.lengths, self.ratio) - 1).clamp(min=1)
         start = random_below(seqs.lengths - kept + 1, rng)
         places = slices(torch.arange(seqs.ids.numel(), device=seqs.device), seqs.offsets[:-1] + start, kept)
         history = Sequences(seqs.ids[places.ids], places.offsets)
@@ -261,15 +267,17 @@ class Cropping:
 
 @dataclass(frozen=True)
 class Reordering:
-    """Shuffles a random stretch of ``floor(ratio * n) + 1`` items, at least 2 where there are as many (eq. 6).
+    """Shuffles a random stretch, at least 2 items where there are as many (eq. 6).
 
     Attributes:
         ratio: The length of the stretch as a share of the history's, α.
         first: Whether the stretch may hold the first item.
+        draw: How long it is in ``n`` items. ``share``: ``floor(ratio * n)`` (the paper); else one more.
     """
 
     ratio: float
     first: bool = False
+    draw: Draw = "count"
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
@@ -280,7 +288,8 @@ class Reordering:
         seqs = batch.history
         begin = torch.full_like(seqs.lengths, 0 if self.first else 1).minimum(seqs.lengths)
         free = seqs.lengths - begin
-        count = (floor_share(seqs.lengths, self.ratio) + 1).clamp(min=2).minimum(free)
+        more = int(self.draw != "share")
+        count = (floor_share(seqs.lengths, self.ratio) + more).clamp(min=2).minimum(free)
         start = begin + random_below(free - count + 1, rng)
         inside = (seqs.positions >= start[seqs.rows]) & (seqs.positions < (start + count)[seqs.rows])
         place = torch.arange(seqs.ids.numel(), dtype=torch.float64, device=seqs.device)
