@@ -88,3 +88,8 @@ def test_the_seed_of_what_a_run_starts_from_is_no_other_experiment(table: Table)
     other = {**first, "start": {**first["start"], "encoder": {**first["start"]["encoder"], "width": 16}}}
     named = _names({name: json.loads(but_seed(one)) for name, one in (("first", first), ("other", other))})
     assert named["other"] == "next_item (start.encoder.width=16)"
+    three = {"plain": tables, "first": first, "other": other}
+    named = _names({name: json.loads(but_seed(one)) for name, one in three.items()})
+    assert named["plain"] == "next_item"
+    assert named["first"] == "next_item (start.encoder.width=8, start.method.name=next_item)"
+    assert named["other"] == "next_item (start.encoder.width=16, start.method.name=next_item)"

@@ -37,15 +37,17 @@ def run(argv: list[str]) -> int:
 
 
 def _demo(folder: Path, options: Options) -> int:
+    from conseq.data.files import atomic_write
     from conseq.data.synthetic import synthetic, write_csv
 
     log, _ = synthetic(n_users=options.users, seed=options.seed)
     events = folder / "events.csv"
     with tempfile.TemporaryDirectory(prefix="conseq-demo-") as own:
         write_csv(log, Path(own) / events.name)
-        if events.exists() and events.read_bytes() != (Path(own) / events.name).read_bytes():
-            raise ValueError(f"{events} is there already and is not the demo's log; choose another --folder")
-    write_csv(log, events)
+        content = (Path(own) / events.name).read_bytes()
+    if events.exists() and events.read_bytes() != content:
+        raise ValueError(f"{events} is there already and is not the demo's log; choose another --folder")
+    atomic_write(events, content)
     print(f"a synthetic log of {log.n_users} users, {log.n_items} items, {len(log)} interactions: {events}", flush=True)
     rows = log.items[log.offsets[0] : log.offsets[1]]
     history = " ".join(log.item_ids.decode(rows[-6:]))

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from conseq.serving.recommender import Recommendations
 
-HISTORIES = "histories: "
-
 
 @dataclass(frozen=True)
 class Options:
@@ -122,9 +120,9 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
         found = Recommender.load(options.bundle).recommend(histories, options.k, **asked)
     except (EmptyHistoryError, UnknownItemsError) as error:
         # Lists to exclude, and candidates, are in no file; their errors name them.
-        if options.histories is None or (isinstance(error, UnknownItemsError) and not error.told.startswith(HISTORIES)):
+        if options.histories is None or (isinstance(error, UnknownItemsError) and error.what != "histories"):
             raise
-        reason = NO_ITEM if isinstance(error, EmptyHistoryError) else error.told.removeprefix(HISTORIES)
+        reason = NO_ITEM if isinstance(error, EmptyHistoryError) else error.which
         raise ValueError(f"{options.histories}, line {error.row + 1}: {reason}") from None
     answers = found.to_dicts() if options.histories is not None else found.to_dicts()[0]
     if options.json:

@@ -90,7 +90,7 @@ def _inside(root: Path) -> tuple[list[Path], list[Path]]:
         names[:] = sorted(set(names) - {ASIDE, LOGS})
         if SEARCH in found:  # of the trials of a search, the winner alone is judged
             folders += [run for run in sorted((folder / "trials").glob("*")) if is_finished(run)]
-            names.remove("trials") if "trials" in names else None
+            names.clear()
             continue
         files += [folder / name for name in sorted(found) if name.endswith(".jsonl")]
     return files, folders

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -57,7 +57,7 @@ def finishing_the_step(trainer: Trainer) -> Iterator[None]:
     Yields:
         Nothing; after the block signals do what they did before it.
     """
-    if trainer.folder is None or threading.current_thread() is not threading.main_thread():
+    if trainer.folder is None:
         yield
         return
 
@@ -67,9 +67,26 @@ def finishing_the_step(trainer: Trainer) -> Iterator[None]:
         trainer.interrupted = True
         print("\nfinishing the step and saving; interrupt again to stop at once", file=sys.stderr, flush=True)
 
-    earlier = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    with handling(ask):
+        yield
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Gives SIGINT and SIGTERM to a handler; outside of the main thread, where none can be set, to nobody else.
+
+    Args:
+        handler: Takes the signal's number and the frame that it interrupts.
+
+    Yields:
+        Nothing; after the block the signals do what they did before it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)

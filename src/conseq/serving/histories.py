@@ -78,19 +78,21 @@ class UnknownItemsError(KeyError):
     """Items are unknown, and may not be.
 
     Args:
-        told: Which, and to whom.
+        what: What they stand in: ``histories``, ``candidates`` or ``exclude``.
+        which: Which they are, and to whom they are unknown.
         row: The first row that has one, counted from 0.
         of_several: Whether there are other rows.
 
     Attributes:
-        told: The same.
+        what: The same.
+        which: The same.
         row: The same.
     """
 
-    def __init__(self, told: str, row: int, *, of_several: bool) -> None:
-        self.told = told
-        self.row = row
-        super().__init__(f"{told} (the first in row {row}, counted from 0)" if of_several else told)
+    def __init__(self, what: str, which: str, row: int, *, of_several: bool) -> None:
+        self.what, self.which, self.row = what, which, row
+        where = f" (the first in row {row}, counted from 0)" if of_several else ""
+        super().__init__(f"{what}: {which}{where}")
 
 
 def encode(
@@ -128,8 +130,8 @@ def encode(
         flat += cast("list[int]", found)
         lengths.append(len(found))
     if strangers and unknown == "error":
-        told = f"{what}: {named(strangers)} not among the {len(vocabulary)} known items"
-        raise UnknownItemsError(told, first + strange, of_several=first + len(lengths) > 1)
+        which = f"{named(strangers)} not among the {len(vocabulary)} known items"
+        raise UnknownItemsError(what, which, first + strange, of_several=first + len(lengths) > 1)
     offsets = offsets_of(torch.tensor(lengths, dtype=torch.int64))
     return Sequences(torch.tensor(flat, dtype=torch.int64), offsets), len(strangers)
 

@@ -109,9 +109,10 @@ def _names(experiments: dict[str, dict[str, Any]]) -> dict[str, str]:
     names: dict[str, str] = {}
     for key, own in flat.items():
         same = [other for other in flat.values() if other["method.name"] == own["method.name"]]
-        differing = [one for one in own if any(other.get(one) != own[one] for other in same)]
-        if not all(_STARTED_FROM[0] in other for other in same):  # that it starts from something at all says enough
-            differing = [one for one in differing if one in _STARTED_FROM or not one.startswith(START)]
+        started = [other for other in same if any(one in other for one in _STARTED_FROM)]
+        # Beside runs that start from nothing, what it starts from says enough; other settings only beside its like.
+        beside = {one: started if one.startswith(START) and one not in _STARTED_FROM else same for one in own}
+        differing = [one for one in own if any(other.get(one) != own[one] for other in beside[one])]
         told = ", ".join(f"{one if one.startswith(START) else one.partition('.')[2]}={own[one]}" for one in differing)
         names[key] = f"{own['method.name']} ({told})" if told else str(own["method.name"])
     return names

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 from conseq.cores import SHARED_CORES, cores
 from conseq.data.files import atomic_write
 from conseq.run.config import RunConfig
+from conseq.run.watching import handling
 from conseq.study.asked import Asked
 from conseq.study.child import STOPPED
 from conseq.study.equal_code import EQUAL_CODE, read_equal_code
@@ -127,19 +127,12 @@ def execute(
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Lets SIGTERM stop the runs as Ctrl-C does, and Ctrl-C even where a shell in the background ignores it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(stop):
         yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def _works(jobs: Iterable[Job]) -> list[_Work]:
