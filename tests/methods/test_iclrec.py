@@ -94,7 +94,7 @@ def user_intents(one: ICLRec, batch: Batch, count: int = 0) -> tuple[list[int], 
 
 
 def intent_by_loop(views: list[list[Tensor]], ids: list[int], intents: list[Tensor], *, mitigation: bool) -> float:
-    """Eqs. 15-17 with lengths 1: the mean over users and views; a user's own intent is in the denominator."""
+    """Eqs. 15-17 with lengths 1: views added, the mean over users; a user's own intent is in the denominator."""
     total = 0.0
     for view in views:
         for u, h in enumerate(view):
@@ -102,7 +102,7 @@ def intent_by_loop(views: list[list[Tensor]], ids: list[int], intents: list[Tens
             bottom = sum(math.exp(float(unit(h) @ unit(intents[v]))) for v in kept)
             # Without another intent in the batch there is nothing to tell apart: log(e^s / e^s) = 0.
             total -= math.log(math.exp(float(unit(h) @ unit(intents[u]))) / bottom)
-    return total / sum(len(view) for view in views)
+    return total / len(ids)
 
 
 def nt_xent_by_loop(
@@ -139,7 +139,7 @@ def test_every_term_is_that_of_the_papers_sums(instances: Instances, mitigation:
     intent = intent_by_loop(means, ids, intents, mitigation=mitigation)
     compared: tuple[Any, Any] = (means, dot) if represent == "mean" else (views, aligned)
     (first, second), product = compared
-    sequence = nt_xent_by_loop(first, second, product, lambda i, j: False)
+    sequence = 2 * nt_xent_by_loop(first, second, product, lambda i, j: False)  # eq. 5 adds the two directions
     plain = NextItem(NextItemConfig(loss="cross_entropy"), one.train_set, CALM)
     plain.encoder.load_state_dict(one.encoder.state_dict())
     assert list(found) == ["next_item", "intent", "sequence"]
@@ -149,7 +149,9 @@ def test_every_term_is_that_of_the_papers_sums(instances: Instances, mitigation:
 
 
 def test_the_authors_contrast_has_all_pairs_and_views_of_any_length() -> None:
-    config = ICLRecConfig(clusters=(4,), intent=1.0, sequence=0.0, against="all", normalise="centroids")
+    config = ICLRecConfig(
+        clusters=(4,), intent=1.0, sequence=0.0, against="all", normalise="centroids", directions="mean"
+    )
     for mitigation in (True, False):
         one = e_step(method(dataclasses.replace(config, mitigation=mitigation)))
         batch = some(one)
@@ -168,6 +170,17 @@ def test_the_authors_contrast_has_all_pairs_and_views_of_any_length() -> None:
         assert found == pytest.approx(sum(losses) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("represent", ["mean", "positions"])
+def test_the_mean_of_directions_is_half_of_their_sum_in_both_contrasts(represent: Any) -> None:
+    terms = {}
+    for directions in ("sum", "mean"):
+        config = ICLRecConfig(clusters=(4, 6), represent=represent, directions=directions)  # type: ignore[arg-type]
+        one = e_step(method(config))
+        terms[directions] = {name: value(term) for name, term in one.loss(some(one), rng(7)).items()}
+    for name, times in {"next_item": 1, "intent": 2, "sequence": 2}.items():
+        assert terms["sum"][name] == pytest.approx(times * terms["mean"][name], rel=1e-6)
+
+
 def test_mitigation_spares_users_of_the_same_intent() -> None:
     """Moving a user's view nearer to the intent of one who shares his own intent changes nothing else's share."""
     one = method(ICLRecConfig(clusters=(3,)))
@@ -178,7 +191,7 @@ def test_mitigation_spares_users_of_the_same_intent() -> None:
     pairs = [float(unit(view[row]) @ (unit(intents[1]) - unit(intents[0]))) for view in views for row in range(4)]
     alone = [float(unit(view[4]) @ (unit(intents[0]) - unit(intents[1]))) for view in views]
     expected = sum(math.log1p(math.exp(gap)) for gap in pairs) + sum(math.log1p(4 * math.exp(gap)) for gap in alone)
-    assert float(with_them) == pytest.approx(expected / 10, abs=1e-6)
+    assert float(with_them) == pytest.approx(expected / 5, abs=1e-6)
 
 
 def test_several_numbers_of_clusters_are_averaged() -> None:
@@ -279,7 +292,7 @@ def test_without_augmentation_both_views_are_the_history() -> None:
     batch = some(one)
     ids, intents = user_intents(one, batch)
     means = [states(one, row).mean(0) for row in batch.history.to_lists()]
-    expected = intent_by_loop([means], ids, intents, mitigation=True)
+    expected = intent_by_loop([means, means], ids, intents, mitigation=True)
     assert value(one.loss(batch, rng(7))["intent"]) == pytest.approx(expected, abs=1e-6)
 
 

@@ -97,7 +97,7 @@ def test_the_intent_needs_no_e_step_and_its_vectors_are_trained(tmp_path: Path) 
         for user, mean in enumerate(view):
             scores = [math.exp(float(unit(mean) @ intent)) for intent in intents]
             total -= math.log(scores[user] / sum(scores))
-    assert found.item() == pytest.approx(total / (2 * len(batch)), abs=1e-6)
+    assert found.item() == pytest.approx(total / len(batch), abs=1e-6)
     torch.autograd.backward(found)
     gradient = one.categories.vectors.grad
     assert gradient is not None

@@ -23,6 +23,7 @@ RELEASED: dict[str, Any] = PAPER | {
     "margin_bounds": "anchor",
     "normalise": True,
     "encoder_steps": 2,
+    "directions": "mean",
 }
 presets = pytest.mark.parametrize("preset", [PAPER, RELEASED], ids=["paper", "released"])
 
@@ -61,15 +62,15 @@ def dot(a: Tensor, b: Tensor) -> float:
     return float(sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True)))
 
 
-def con(x1: Tensor, x2: Tensor) -> float:
-    """Equation 8: for each history, both directions, against the 2 (B - 1) views of the others; their mean."""
+def con(x1: Tensor, x2: Tensor, directions: str = "sum") -> float:
+    """Equation 8: both directions of a history against the 2 (B - 1) views of the others, added; the batch's mean."""
     n, total = len(x1), 0.0
     for anchors, positives in ((x1, x2), (x2, x1)):
         for i in range(n):
             positive = math.exp(dot(anchors[i], positives[i]))
             others = [view[j] for view in (x1, x2) for j in range(n) if j != i]
             total -= math.log(positive / (positive + sum(math.exp(dot(anchors[i], other)) for other in others)))
-    return total / (2 * n)
+    return total / (n if directions == "sum" else 2 * n)
 
 
 def clip(x: float) -> float:
@@ -127,7 +128,7 @@ def learned_twin(method: MCLRec, views: Views) -> tuple[float, float]:
     pairs = [(z1, z2), (h1, z2), (h2, z1)]
     margin = margin_of_anchors if method.config.margin_bounds == "anchor" else margin_of_batch
     compared = pairs if method.config.margin_pairs == "all" else pairs[:1]
-    return sum(con(a, b) for a, b in pairs), sum(margin(a, b) for a, b in compared)
+    return sum(con(a, b, method.config.directions) for a, b in pairs), sum(margin(a, b) for a, b in compared)
 
 
 def values(terms: dict[str, Tensor]) -> dict[str, float]:
@@ -144,7 +145,7 @@ def test_the_encoders_loss_is_equation_14_term_by_term(preset: dict[str, Any], i
     states = method.encoder(batch.history) if batch.at_last else method.encoder.states(batch.history)[batch.at]  # type: ignore[operator]
     expected = {
         "next_item": next_item(states.detach(), batch.next_ids, method),
-        "contrast": 0.3 * con(*(method.encoder(view).detach() for view in views)),
+        "contrast": 0.3 * con(*(method.encoder(view).detach() for view in views), method.config.directions),
         "learned": 0.5 * learned,
         "margin": 0.1 * 0.5 * margin,
     }

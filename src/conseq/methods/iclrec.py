@@ -85,6 +85,9 @@ class ICLRecConfig:
     """What has length 1 in the intent contrast: views and intents (eq. 13), or intents alone (authors' code)."""
     against: Literal["intents", "all"] = "intents"
     """Negatives of a view: the batch's other intents (eq. 17); or NT-Xent of views and intents (authors' code)."""
+    directions: Literal["sum", "mean"] = "sum"
+    """How the two directions of L_SeqCL and the two views of L_ICL come together: eqs. 5 and 15 add them; the authors'
+    code takes their mean."""
     categories: Path | None = None
     """ICLRec-A: a table of item_id and categories; their mean vector is the intent, without an E-step."""
     category_column: str = "categories"
@@ -194,14 +197,14 @@ class ICLRec(Method[TokenEncoder]):
             yield clusters.centroids[ids], ids
 
     def intent_contrast(self, views: list[Tensor], intents: Iterator[tuple[Tensor, Tensor | None]]) -> Tensor:
-        """Gives the mean over views and numbers of clusters of the contrast of a view and its intent (eqs. 15-17).
+        """Gives the contrast of views and their intents (eqs. 15-17), the mean over numbers of clusters.
 
         Args:
             views: float ``[B, D]`` each.
             intents: From :meth:`intents`.
 
         Returns:
-            Scalar.
+            Scalar, the sum or the mean over views (``directions``).
         """
         c = self.config
         if c.normalise == "both":
@@ -212,7 +215,7 @@ class ICLRec(Method[TokenEncoder]):
             same = ids[:, None] == ids if c.mitigation and ids is not None else None
             unit = F.normalize(vectors, dim=-1)
             losses += [contrast(view, unit, temperature=c.temperature, same=same) for view in views]
-        return torch.stack(losses).mean()
+        return self._of_two(torch.stack(losses).mean())
 
     def sequence_contrast(self, states: list[Tensor], views: list[Sequences]) -> Tensor:
         """Gives the contrast of the two views of each history, in both directions (eqs. 5-6).
@@ -222,15 +225,20 @@ class ICLRec(Method[TokenEncoder]):
             views: The two views.
 
         Returns:
-            Scalar, mean over the 2B anchors.
+            Scalar, the mean over the B histories of the sum of their two anchors, or of their mean (``directions``).
         """
         tau = self.config.temperature
         # The paper concatenates the states of all T positions, of which most are padding. The mean over real ones is
         # what comes nearest to that; their concatenation alone compares little but lengths (docs/methods/iclrec.md).
         if self.config.represent == "mean":
             a, b = (pooling.mean(one, view) for one, view in zip(states, views, strict=True))
-            return info_nce(a, b, temperature=tau)
-        return aligned_info_nce(torch.cat(states), torch.cat([view.lengths for view in views]), temperature=tau)
+            return self._of_two(info_nce(a, b, temperature=tau))
+        lengths = torch.cat([view.lengths for view in views])
+        return self._of_two(aligned_info_nce(torch.cat(states), lengths, temperature=tau))
+
+    def _of_two(self, mean: Tensor) -> Tensor:
+        """Gives what two views or directions make together, from the mean over both."""
+        return 2 * mean if self.config.directions == "sum" else mean
 
     def _has_intents(self) -> bool:
         """Whether the warm-up is over. Waits for the device."""

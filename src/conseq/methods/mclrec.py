@@ -60,6 +60,8 @@ class MCLRecConfig:
     """Temperature of the contrasts; eq. 8 has none."""
     normalise: bool = False
     """Give the augmenters' vectors length 1 (authors' code)."""
+    directions: Literal["sum", "mean"] = "sum"
+    """How the two directions of L_con come together: eq. 8 adds them, the authors' code takes the mean."""
     augmenter_hidden: tuple[Annotated[int, Field(ge=1)], ...] = (32, 16)
     """Widths of the augmenters' hidden layers: the paper's 3 layers, the code's widths."""
     shared_augmenter: bool = False
@@ -139,7 +141,7 @@ class MCLRec(Method[Encoder]):
         states, h1, h2 = self._encode(batch, views)
         terms = {"next_item": self.prediction(self.encoder, states, batch, rng)}
         if c.contrast:
-            terms["contrast"] = c.contrast * info_nce(h1, h2, temperature=c.temperature)  # eq. 7
+            terms["contrast"] = c.contrast * self._alike(h1, h2)  # eq. 7
         if c.learned:
             terms |= self._learned_terms(h1, h2, learned=c.learned, margin=c.margin * c.learned)
         return terms
@@ -167,12 +169,17 @@ class MCLRec(Method[Encoder]):
         if c.normalise:
             z1, z2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
         pairs = [(z1, z2), (h1, z2), (h2, z1)]
-        terms = {"learned": learned * _sum(info_nce(a, b, temperature=c.temperature) for a, b in pairs)}
+        terms = {"learned": learned * _sum(self._alike(a, b) for a, b in pairs)}
         if margin:
             compared = pairs if c.margin_pairs == "all" else pairs[:1]
             per_row = c.margin_bounds == "anchor"
             terms["margin"] = margin * _sum(margin_regularizer(a, b, per_row=per_row) for a, b in compared)
         return terms
+
+    def _alike(self, first: Tensor, second: Tensor) -> Tensor:
+        """Gives L_con (eq. 8), its mean over the batch."""
+        mean = info_nce(first, second, temperature=self.config.temperature)
+        return 2 * mean if self.config.directions == "sum" else mean
 
     def _encode(self, batch: Batch, views: tuple[Sequences, Sequences]) -> tuple[Tensor, Tensor, Tensor]:
         """Gives the states to predict from ``[M, D]`` and the vectors of both views ``[B, D]``."""
