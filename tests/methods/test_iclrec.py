@@ -174,7 +174,7 @@ def test_the_authors_contrast_has_all_pairs_and_views_of_any_length() -> None:
 def test_the_mean_of_directions_is_half_of_their_sum_in_both_contrasts(represent: Any) -> None:
     terms = {}
     for directions in ("sum", "mean"):
-        config = ICLRecConfig(clusters=(4, 6), represent=represent, directions=directions)  # type: ignore[arg-type]
+        config = ICLRecConfig(clusters=(4, 6), represent=represent, directions=directions)
         one = e_step(method(config))
         terms[directions] = {name: value(term) for name, term in one.loss(some(one), rng(7)).items()}
     for name, times in {"next_item": 1, "intent": 2, "sequence": 2}.items():

@@ -142,10 +142,11 @@ def test_the_encoders_loss_is_equation_14_term_by_term(preset: dict[str, Any], i
     batch = batch_of(method)
     views = method.views(batch.history, generator())
     learned, margin = learned_twin(method, views)
+    h1, h2 = (method.encoder(view).detach() for view in views)
     states = method.encoder(batch.history) if batch.at_last else method.encoder.states(batch.history)[batch.at]  # type: ignore[operator]
     expected = {
         "next_item": next_item(states.detach(), batch.next_ids, method),
-        "contrast": 0.3 * con(*(method.encoder(view).detach() for view in views), method.config.directions),
+        "contrast": 0.3 * con(h1, h2, method.config.directions),
         "learned": 0.5 * learned,
         "margin": 0.1 * 0.5 * margin,
     }
