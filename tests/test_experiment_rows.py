@@ -181,7 +181,42 @@ def test_the_honest_rows_differ_in_their_contrast_alone(file: Path) -> None:
     assert all(len(set(found)) == len(found) for found in names.values())
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "honest").glob("*/*.toml")), ids=lambda file: str(file.parent.name))
+# The weights of each contrast under equal conditions.
+WEIGHTS = {
+    "CL4SRec": ("contrast",),
+    "DuoRec": ("supervised",),  # the one weight of its pair "cross"
+    "CoSeRec": ("contrast",),
+    "ICLRec": ("intent", "sequence"),
+    "MCLRec": ("contrast", "learned"),
+    "EC4SRec": ("positive_views", "negative_views", "supervised", "contrast", "same_target"),
+    "ECL-SR": ("invariance", "generation", "detection"),
+}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "honest/weights").glob("*.toml")), ids=lambda file: str(file.stem))
+def test_the_honest_weights_move_all_weights_of_a_contrast_by_one_factor_and_nothing_else(file: Path) -> None:
+    authors = {row.name: row.config for row in table(ROOT / "honest/main" / file.name).rows if row.variant == "whole"}
+    factors = defaultdict(list)
+    for row in table(file).rows:
+        name, _, factor = row.name.partition(" x ")
+        assert row.config is not None and (own := authors[name]) is not None
+        found, given = row.config.record(), own.record()
+        moved = [key for key in WEIGHTS.get(name, ()) if given["method"][key] > 0]
+        for key in moved:
+            expected = pytest.approx(given["method"][key] * float(factor), rel=0.01)
+            assert found["method"].pop(key) == expected, row.name
+            del given["method"][key]
+        assert found == given
+        factors[name].append(factor)
+    assert {name: found for name, found in factors.items() if name in WEIGHTS} == dict.fromkeys(
+        WEIGHTS, ["0.1", "0.3", "1", "3"]
+    )
+
+
+ASKED = [file for file in sorted((ROOT / "honest").glob("*/*.toml")) if file.parent.name != "weights"]
+
+
+@pytest.mark.parametrize("file", ASKED, ids=lambda file: str(file.parent.name))
 def test_what_is_asked_of_the_honest_models_trains_no_others(file: Path) -> None:
     trained = {row.config for row in table(ROOT / "honest/main" / file.name).rows}
     assert {row.config for row in table(file).rows} <= trained
