@@ -211,6 +211,16 @@ def test_signed_gradients_of_sasrec_are_refused_for_they_are_nothing() -> None:
     assert float(found.abs().sum()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("name", "explanation"),
+    [("caser", "saliency"), ("caser", "integrated_gradients"), ("caser", "attention"), ("gru4rec", "attention")],
+)
+def test_an_encoder_that_cannot_be_explained_so_is_refused_before_training(name: str, explanation: Explanation) -> None:
+    with pytest.raises(ValueError, match=r"(saliency|gradients|attention) needs .*choose occlusion"):
+        Explainer(explanation).check(encoder(name))
+    Explainer("occlusion").check(encoder(name))
+
+
 def test_a_train_set_of_single_items_needs_no_explanation() -> None:
     rows = Sequences.from_lists([[1, 2], [3, 4]])
     importance = Importance(TrainSet(rows, torch.arange(2), N_ITEMS, instances="prefixes", max_length=LENGTH))

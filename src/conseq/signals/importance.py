@@ -83,8 +83,17 @@ class Explainer:
             encoder: Any.
 
         Raises:
-            ValueError: if signed gradients are asked of SASRec.
+            ValueError: if gradients are asked of an encoder that reads no item vectors, attention of one that is no
+                SASRec, or signed gradients of SASRec.
         """
+        reads_vectors, attends = isinstance(encoder, TokenEncoder), isinstance(encoder, SASRec)
+        if self.explanation in ("saliency", "integrated_gradients") and not reads_vectors:
+            raise ValueError(
+                f"{self.explanation} needs an encoder that reads item vectors, found {type(encoder).__name__}; "
+                "choose occlusion"
+            )
+        if self.explanation == "attention" and not attends:
+            raise ValueError(f"attention needs the encoder sasrec, found {type(encoder).__name__}; choose occlusion")
         if self.signed and self.explanation == "saliency" and isinstance(encoder, SASRec):
             # Of what enters through a layer normalisation, the gradients sum to 0 over the dimensions.
             raise ValueError(
