@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import cast
 
 from measure import measure, metered
 
@@ -76,15 +77,15 @@ def main() -> None:
         for loss, negatives in LOSSES.items():
             print(f"{n_items} items, {loss} ...", file=sys.stderr)
             words = [sys.executable, __file__, "--batches", str(options.batches), "--worker", str(n_items), loss]
-            found = measure(words, threads=1).reported
+            found = cast("dict[str, float]", measure(words, threads=1).reported)
             rows.append(
                 {
                     "items": n_items,
                     "loss": loss,
                     "sampled": "" if loss == "cross_entropy" else negatives,
-                    "CPU ms a batch": round(float(found["ms"]), 1),
-                    "peak MiB": round(float(found["peak_mib"])),
-                    "item table MiB": round(float(found["model_mib"])),
+                    "CPU ms a batch": round(found["ms"], 1),
+                    "peak MiB": round(found["peak_mib"]),
+                    "item table MiB": round(found["model_mib"]),
                 }
             )
     print(json.dumps({"rows": rows}))

@@ -122,7 +122,7 @@ def test_only_the_last_round_of_the_routing_learns() -> None:
 
 
 def test_several_interests_are_not_one_vector() -> None:
-    with pytest.raises(TypeError, match="a history has 3 vectors here, not one: train this encoder with the method"):
+    with pytest.raises(ValueError, match="a history has 3 vectors here, not one: train this encoder with the method"):
         model()(Sequences.from_lists(LISTS))
     one = model(interests=1)
     histories = Sequences.from_lists(LISTS)

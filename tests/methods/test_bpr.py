@@ -129,3 +129,15 @@ def test_a_judged_bundle_knows_its_users_and_no_others(tmp_path: Path, capsys: p
     asked = subject_of(tmp_path, turned)
     assert "every user is a stranger" in capsys.readouterr().err
     assert np.array_equal(runner.judge(asked.encoder, asked.split, history="exclude").ranks, judged.ranks)
+
+
+def test_a_user_of_whom_there_is_no_example_is_made_of_his_history() -> None:
+    """A sequence of one item has no next one: nothing would train its user's vector."""
+    histories, rows = Sequences.from_lists([[1, 2, 3], [4], [5, 6]]), torch.tensor([0, 2, 1])
+    train = TrainSet(histories, rows, N_ITEMS, instances="prefixes", max_length=3)
+    method = BPR(BPRConfig(), train, MatrixFactorizationConfig(width=4, max_length=3))
+    assert method.encoder.known.tolist() == [True, True]
+    asked = Sequences.from_lists([[4], [4], [5, 6]])
+    scores = method.encoder.scores(torch.tensor([2, -1, 1]), asked)
+    assert torch.equal(scores[0], scores[1])
+    assert torch.allclose(scores[2], method.encoder.users[1] @ method.encoder.items.candidates.T)

@@ -216,3 +216,8 @@ def test_the_complement_has_no_gradient_for_the_other_encoder() -> None:
 def test_no_more_layers_are_dropped_than_there_are() -> None:
     with pytest.raises(ValueError, match="drop is 4, but the encoder has 3 appended layers"):
         make(SRMAConfig(drop=4))
+
+
+def test_layers_that_nothing_trains_are_refused() -> None:
+    with pytest.raises(ValueError, match="drop is 3, which is all appended layers"):
+        make(SRMAConfig(drop=3))

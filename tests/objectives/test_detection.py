@@ -174,3 +174,10 @@ def test_products_are_made_in_the_precision_of_autocast_and_summed_in_float32() 
     for a, b in zip(*gradients, strict=True):
         assert b.dtype == torch.float32
         assert float((a - b).norm() / a.norm()) < 2e-2
+
+
+def test_the_masked_item_loss_has_no_gradient_of_its_gradient_and_says_so() -> None:
+    states = torch.randn(3, 4, requires_grad=True)
+    loss, _ = masked_item(states, torch.tensor([1, 2, 3]), ItemTable(5, 4))
+    with pytest.raises(RuntimeError, match="masked_item can be differentiated once"):
+        torch.autograd.grad(loss, states, create_graph=True)

@@ -272,3 +272,10 @@ def test_the_sampled_losses_stay_finite_at_large_scores(name: str) -> None:
     loss = SAMPLED[name](states * 1e4, random_items(5), random_items(5, 3), items)
     assert bool(loss.isfinite())
     assert all(bool(one.isfinite().all()) for one in gradients(loss, states, items))
+
+
+def test_full_softmax_has_no_gradient_of_its_gradient_and_says_so() -> None:
+    states = torch.randn(3, 4, requires_grad=True)
+    loss = cross_entropy(states, torch.tensor([1, 2, 3]), ItemTable(5, 4))
+    with pytest.raises(RuntimeError, match="cross_entropy can be differentiated once"):
+        torch.autograd.grad(loss, states, create_graph=True)

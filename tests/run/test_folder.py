@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,7 @@ def test_a_table_that_the_settings_name_is_part_of_the_run(tmp_path: Path) -> No
         told = read_config(tmp_path / "run")["data"]
     assert told == {"hash": "feed", "files": {"attributes": hashlib.sha256(items.read_bytes()).hexdigest()}}
     items.write_text("item_id,attribute\n1,blue\n")
+    (tmp_path / "run" / "checkpoint.pt").touch()  # something was trained with them
     other = pytest.raises(ValueError, match=r"another run; it differs in data\.files\.attributes")
     with other, claimed(tmp_path / "run", one, {"hash": "feed"}):
         pass
@@ -133,3 +135,20 @@ def test_of_a_run_that_left_nothing_to_go_on_from_the_code_that_begins_anew_is_t
             assert [one["hash"] for one in told] == ["bbbb"]
             (tmp_path / "run" / "checkpoint.pt").touch()
     assert [one["hash"] for one in told] == ["bbbb", "cccc"]
+
+
+def test_a_run_that_its_first_batch_refused_may_be_given_with_other_settings(tmp_path: Path) -> None:
+    def config(instances: str, **training: Any) -> RunConfig:
+        values = {
+            "encoder": {"name": "caser", "width": 8},
+            "training": {"instances": instances, "epochs": 1, "metric": "NDCG@5", **training},
+        }
+        return from_record(values, source="test")
+
+    log = LOG
+    with pytest.raises(runner.SettingsError, match="Caser has no token states; train it with instances 'prefixes'"):
+        runner.run(config("whole"), log, folder=tmp_path / "run")
+    runner.run(config("prefixes"), log, folder=tmp_path / "run")
+    assert read_config(tmp_path / "run")["training"]["instances"] == "prefixes"
+    with pytest.raises(ValueError, match=r"holds another run; it differs in training\.batch_size"):
+        runner.run(config("prefixes", batch_size=7), log, folder=tmp_path / "run")

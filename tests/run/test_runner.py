@@ -378,3 +378,14 @@ def test_a_splits_settings_reach_the_cut() -> None:
 def test_a_catalogue_of_one_item_is_refused() -> None:
     with pytest.raises(ValueError, match="the log has a single item"):
         runner.run(config(), log(n_items=1))
+
+
+def test_the_callers_random_numbers_go_on_as_if_nothing_had_been_trained() -> None:
+    def drawn(*, train: bool) -> list[float]:
+        torch.manual_seed(123)
+        first = torch.rand(1)
+        if train:
+            runner.run(from_record(SMALL, source="test"), log())
+        return [*first.tolist(), *torch.rand(2).tolist()]
+
+    assert drawn(train=True) == drawn(train=False)

@@ -1,7 +1,9 @@
-"""Stages and the epochs of a run: what would end too soon is refused, what never begins is said."""
+"""Stages and the epochs of a run: a first stage decides nothing, what never begins is said."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,25 @@ from conseq.methods.method import Method
 from conseq.run import runner
 from conseq.run.config import from_record
 from conseq.run.stages import check_stages, say_what_the_pick_lacks
+from conseq.training.trainer import Stopped, Trainer
 
 EARLY = {"name": "ec4srec", "updates": 1, "planned_epochs": 12}
+
+
+class _Interrupting:
+    """Asks a trainer to stop at the end of an epoch."""
+
+    def __init__(self, trainer: Trainer, last: int) -> None:
+        self.trainer, self.last = trainer, last
+
+    def batch_done(self, epoch: int, batch: int, n_batches: int) -> None:
+        pass
+
+    def epoch_done(self, record: dict[str, Any]) -> None:
+        self.trainer.interrupted = record["epoch"] == self.last
+
+    def rewind(self, epoch: int) -> None:
+        pass
 
 
 def made(method: dict[str, Any]) -> Method[Any]:
@@ -23,30 +42,45 @@ def made(method: dict[str, Any]) -> Method[Any]:
     return runner.build(one, leave_one_out(log()), torch.device("cpu"))
 
 
-@pytest.mark.parametrize(
-    ("training", "refused"),
-    [
-        ({"patience": 3}, True),
-        ({"patience": 3, "not_before": 6}, True),
-        ({"patience": 3, "not_before": 7}, False),
-        ({"patience": 7}, False),
-        ({"patience": 3, "every": 3}, False),
-        ({"patience": None}, False),
-    ],
-)
-def test_a_run_may_not_end_before_its_first_stage_has(training: dict[str, Any], refused: bool) -> None:
+@pytest.mark.parametrize("training", [{"patience": 1}, {"patience": 1, "every": 2}, {"patience": 2, "not_before": 7}])
+def test_a_first_stage_neither_ends_a_run_nor_is_its_pick(training: dict[str, Any], tmp_path: Path) -> None:
     values = {
         **SMALL,
-        "method": {"name": "s3rec", "pretrain": 6},
-        "training": {**SMALL["training"], "epochs": 8, **training},
+        "method": {"name": "s3rec", "pretrain": 6, "loss": "cross_entropy"},
+        # With such steps nothing that is validated in the first stage is better than the first.
+        "training": {**SMALL["training"], "epochs": 10, "learning_rate": 1e-12, **training},
+    }
+    found = runner.run(from_record(values, source="test"), log(), folder=tmp_path / "run")
+    lines = [json.loads(one) for one in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    judged = [one["epoch"] for one in lines if "metrics" in one and one["epoch"] > 6]
+    assert found.best_epoch == judged[0]
+    assert len(judged) == 1 + training["patience"]
+    assert found.epochs == judged[-1]
+
+
+def test_a_run_stopped_at_the_end_of_a_first_stage_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    values = {
+        **SMALL,
+        "method": {"name": "dssrec", "pretrain": 2},
+        "training": {**SMALL["training"], "epochs": 5, "patience": 1},
     }
     one = from_record(values, source="test")
-    method = runner.build(one, leave_one_out(log()), torch.device("cpu"))
-    if not refused:
-        check_stages(method, one.training)
-        return
-    with pytest.raises(ValueError, match=r"the first 6 epochs of S3Rec .* set not_before to at least 7 \(9 gives"):
-        check_stages(method, one.training)
+    split = leave_one_out(log())
+    found = []
+    for stops in ((), (2, 3)):
+        folder = tmp_path / str(len(stops))
+        folder.mkdir()
+        for last in (*stops, 99):
+            method = runner.build(one, split, torch.device("cpu"))
+            scores = {1: 0.9, 2: 0.8, 3: 0.1, 4: 0.2, 5: 0.1}
+            trainer = Trainer(method, one.training, lambda encoder: {"NDCG@5": scores[trainer.epoch]}, folder=folder)  # noqa: B023
+            trainer.resume()
+            trainer.watcher = _Interrupting(trainer, last)
+            with contextlib.suppress(Stopped):
+                trainer.fit()
+        found.append((trainer.stopping.best_epoch, trainer.epoch, method.state_dict()))
+    assert found[0][:2] == found[1][:2] == (4, 6)
+    assert all(torch.equal(value, found[1][2][name]) for name, value in found[0][2].items())
 
 
 def test_a_run_that_ends_with_its_first_stage_says_so(capsys: pytest.CaptureFixture[str]) -> None:

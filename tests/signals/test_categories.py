@@ -91,3 +91,13 @@ def test_the_papers_counts_of_categories_are_found(real_data: Path, name: str, n
     found = read_categories(real_data / name / "items.parquet", items, column="attribute_ids")
     assert len(found.names) == n_categories
     assert int((found.of_item.lengths[1:-1] > 0).sum()) >= n_items - 1  # one Yelp item is in none
+
+
+def test_lists_of_one_length_are_lists_and_what_is_nested_deeper_is_refused(tmp_path: Path) -> None:
+    items = Vocabulary(["a", "b"], start=1)
+    table = pl.DataFrame({"item_id": ["a", "b"], "categories": [[1, 2], [2, 3]]})
+    table.with_columns(pl.col("categories").cast(pl.Array(pl.Int64, 2))).write_parquet(tmp_path / "array.parquet")
+    assert read_categories(tmp_path / "array.parquet", items).names == ["1", "2", "3"]
+    pl.DataFrame({"item_id": ["a"], "categories": [[["x"]]]}).write_parquet(tmp_path / "deep.parquet")
+    with pytest.raises(ValueError, match=r"column 'categories' holds List.*expected categories, or lists of them"):
+        read_categories(tmp_path / "deep.parquet", items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -200,6 +201,21 @@ def test_a_non_finite_term_stops_the_run_and_is_named(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="'contrast' is nan in epoch 1"):
         Trainer(broken, settings(), by_loss, folder=tmp_path).fit()
     assert same(before, broken.state_dict())
+
+
+def test_weights_that_are_no_numbers_are_in_no_checkpoint(tmp_path: Path) -> None:
+    class Runaway(NextItem):
+        def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
+            terms = super().loss(batch, rng)
+            self.encoder.items.weight.data[1] = math.inf
+            return terms
+
+    torch.manual_seed(0)
+    one = Runaway(NextItemConfig(), train_set(), SMALL)
+    # One batch an epoch and no validation of the first: no loss and no score is ever computed with these weights.
+    with pytest.raises(FloatingPointError, match=r"diverged in epoch 1: encoder\.items\.weight holds NaN or infinite"):
+        Trainer(one, settings(batch_size=999, every=2), by_loss, folder=tmp_path).fit()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scores_that_are_no_numbers_in_validation_tell_of_training_that_diverged() -> None:

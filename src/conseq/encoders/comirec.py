@@ -84,9 +84,9 @@ class MultiInterest(Encoder):
         return found
 
     def forward(self, histories: Sequences) -> Tensor:
-        """Gives the vector of each history, float ``[B, D]``; a ``TypeError`` where there are several interests."""
+        """Gives the vector of each history, float ``[B, D]``; a ``ValueError`` where there are several interests."""
         if self.config.interests > 1:
-            raise TypeError(
+            raise ValueError(
                 f"a history has {self.config.interests} vectors here, not one: train this encoder with the method "
                 "'comirec' and read them with interests(), or set interests to 1"
             )

@@ -35,7 +35,7 @@ class BPRConfig:
 
 
 class BPR(Method[MatrixFactorization]):
-    """Pairs of an item met and one not met, for every item of every training sequence, whatever the instances.
+    """Pairs of an item met and one not met, for every item of the examples: their next items, and first ones.
 
     Args:
         config: The settings.
@@ -46,7 +46,8 @@ class BPR(Method[MatrixFactorization]):
     def __init__(self, config: BPRConfig, train: TrainSet, backbone: Backbone[MatrixFactorization]) -> None:
         super().__init__(train, backbone)
         self.config = config
-        self.encoder.add_users(train.sequence_users)
+        # Of a sequence of one item there is no example: its user stays a stranger, made of his history.
+        self.encoder.add_users(train.sequence_users[torch.unique(train.row)])
         self.sampler = UniformNegatives(train.sequences, train.sequence_users, train.n_items)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:

@@ -81,7 +81,7 @@ class SRMA(Staged[SRMAEncoder]):
         backbone: The encoder's settings, of the other encoder, too.
 
     Raises:
-        ValueError: if more layers are dropped than there are.
+        ValueError: if all appended layers, or more, are dropped.
     """
 
     def __init__(self, config: SRMAConfig, train: TrainSet, backbone: Backbone[SRMAEncoder]) -> None:
@@ -89,6 +89,11 @@ class SRMA(Staged[SRMAEncoder]):
         there = len(self.encoder.appended)
         if config.drop > there:
             raise ValueError(f"drop is {config.drop}, but the encoder has {there} appended layers")
+        if config.drop == there > 0:
+            raise ValueError(
+                f"drop is {config.drop}, which is all appended layers: they would stay as they were drawn, and take "
+                "part in recommending all the same; drop fewer, or append none"
+            )
         self.config = config
         self.prediction = Prediction(
             config.loss,

@@ -113,6 +113,8 @@ class _MaskedItem(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("masked_item can be differentiated once; it has no gradient of its gradient")
         states_grad, table_grad = ctx.saved_tensors
         return states_grad * gradient, table_grad * gradient, None, None, None
 

@@ -42,7 +42,7 @@ def cross_entropy(states: Tensor, targets: Tensor, items: ItemTable) -> Tensor:
         items: The item table.
 
     Returns:
-        Scalar, mean over the ``M`` targets.
+        Scalar, mean over the ``M`` targets. It can be differentiated once.
 
     Raises:
         ValueError: if ``M`` is 0.
@@ -185,6 +185,8 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("cross_entropy can be differentiated once; it has no gradient of its gradient")
         states_grad, table_grad = ctx.saved_tensors
         scaled = [None if one is None else one * gradient for one in (states_grad, table_grad)]
         return scaled[0], scaled[1], None

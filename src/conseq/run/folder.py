@@ -78,6 +78,10 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str)
     earlier = {name: found.pop(name, None) for name in ("versions", "code")}
     # The hash tells which log it is, whatever its file is called.
     changed = sorted(_differences(_but_source(found), _but_source(json.loads(json.dumps(record)))))
+    if changed and not _holds_results(folder):
+        # Nothing was computed with the settings that stand there: the first batch may have refused them.
+        atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
+        return
     if changed:
         raise ValueError(
             f"{folder} holds another run; it differs in {', '.join(changed)}. Choose another folder, or remove it"

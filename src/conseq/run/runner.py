@@ -177,20 +177,29 @@ def _training(
     parse_metric(config.training.metric)
     split = config.split.cut(log)
     device = resolve_device(config.training.device)
-    try:
-        method = build(config, split, device, item_ids=log.item_ids)
+    # Training seeds torch's global generators, and dropout draws from them: the caller gets back what he had.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with _of_the_settings():
+            method = build(config, split, device, item_ids=log.item_ids)
         check_stages(method, config.training)
+        _begin(method, config, log, start, show=show)
+        if folder is not None:
+            encoder_name(config.encoder)  # of an encoder that no bundle can name it is said before the training
+        with nullcontext() if folder is None else claimed(folder, config, data_record(log), gpu=gpu_name(device)):
+            if split.name == "leave_one_out" and show != "nothing":
+                print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
+            trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
+            say_what_the_pick_lacks(method, trainer.stopping.best_epoch, config.training.epochs)
+            yield method, split, trainer
+
+
+@contextmanager
+def _of_the_settings() -> Iterator[None]:
+    """Makes what a method refuses, when it is made or in a batch, an error of the settings."""
+    try:
+        yield
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    _begin(method, config, log, start, show=show)
-    if folder is not None:
-        encoder_name(config.encoder)  # of an encoder that no bundle can name it is said before the training
-    with nullcontext() if folder is None else claimed(folder, config, data_record(log), gpu=gpu_name(device)):
-        if split.name == "leave_one_out" and show != "nothing":
-            print(LEAVE_ONE_OUT_NOTE, file=sys.stderr)
-        trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
-        say_what_the_pick_lacks(method, trainer.stopping.best_epoch, config.training.epochs)
-        yield method, split, trainer
 
 
 def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vocabulary | None = None) -> Method[Any]:
@@ -365,7 +374,8 @@ def _trained(
     try:
         with finishing_the_step(trainer):
             trainer.resume()
-            trainer.fit()
+            with _of_the_settings():
+                trainer.fit()
     finally:
         if bar is not None:
             bar.close()

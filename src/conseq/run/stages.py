@@ -10,23 +10,13 @@ from conseq.training.config import TrainingConfig
 
 
 def check_stages(method: Method[Any], training: TrainingConfig) -> None:
-    """Refuses settings with which training may end in a method's first stage; says on standard error what never begins.
+    """Says on standard error what of a method never begins with these settings.
 
     Args:
         method: The method.
         training: How it is trained.
-
-    Raises:
-        ValueError: if patience may run out in it.
     """
     first = method.first_epochs
-    runs_out = training.patience is not None and first // training.every >= training.patience
-    if runs_out and training.not_before <= first < training.epochs:
-        raise ValueError(
-            f"the first {first} epochs of {type(method).__name__} train something else than the next item, and a "
-            f"patience of {training.patience} may end the run in them; set not_before to at least {first + 1} "
-            f"({first + (training.patience or 0)} gives what follows a patience of its own)"
-        )
     if first and first >= training.epochs:
         print(
             f"note: all {training.epochs} epochs belong to the first stage of {type(method).__name__}, which has "

@@ -50,7 +50,7 @@ def read_categories(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a column is missing, or no item of the catalogue has a category.
+        ValueError: if a column is missing or holds no categories, or no item of the catalogue has one.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,8 +61,10 @@ def read_categories(
         if name not in schema:
             raise ValueError(f"{path} has no column {name!r}; its columns are {', '.join(schema)}")
     pairs = table.select(item=pl.col(id_column).cast(pl.String), name=pl.col(column))
-    if isinstance(schema[column], pl.List):
+    if isinstance(schema[column], pl.List | pl.Array):
         pairs = pairs.explode("name")
+    if pairs.collect_schema()["name"].is_nested():
+        raise ValueError(f"{path}: column {column!r} holds {schema[column]}; expected categories, or lists of them")
     pairs = pairs.with_columns(pl.col("name").cast(pl.String)).drop_nulls().filter(pl.col("name") != "").unique()
     numbers = pl.LazyFrame({"item": items.ids, "number": range(items.start, items.start + len(items))})
     found = pairs.join(numbers, on="item").sort("number", "name").collect()

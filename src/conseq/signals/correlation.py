@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Kind = Literal["hybrid", "co_occurrence", "embedding"]
 Compare = Literal["dot", "cosine"]
 
-# Rows of the item-item matrix that are held at once: 2,048 x 12,000 float32 are 100 MB.
-_ROWS = 2048
+# Of the item-item matrix as many rows are held at once as make no more than this many numbers (100 MB), and 2,048.
+_NUMBERS, _ROWS = 25_000_000, 2048
 
 
 class Closest(NamedTuple):
@@ -116,8 +116,9 @@ def by_co_occurrence(sequences: Sequences, n_items: int, *, inverse_user_frequen
     items = np.arange(1, n_items + 1)
     best = np.zeros(n_items)
     least, most = np.inf, 0.0
-    for first in range(0, n_items, _ROWS):
-        block = (weighted[first : first + _ROWS] @ scaled).tocsr()
+    step = _rows(n_items)
+    for first in range(0, n_items, step):
+        block = (weighted[first : first + step] @ scaled).tocsr()
         highest, scores = _highest(block, first)
         items[first + highest.owner] = highest.column + 1
         best[first + highest.owner] = highest.score
@@ -152,8 +153,9 @@ def by_embedding(items: ItemTable, *, compare: Compare = "dot") -> Closest:
         return Closest(closest, vectors.new_zeros(1))
     best = vectors.new_empty(n)
     least = vectors.new_full((), torch.inf)
-    for first in range(0, n, _ROWS):
-        rows = slice(first, first + _ROWS)
+    step = _rows(n)
+    for first in range(0, n, step):
+        rows = slice(first, first + step)
         scores = vectors[rows] @ vectors.T
         own = scores.diagonal(first)
         own.fill_(torch.inf)
@@ -165,6 +167,10 @@ def by_embedding(items: ItemTable, *, compare: Compare = "dot") -> Closest:
     # Where all pairs are equally similar, each is the most similar.
     score = torch.where(span > 0, (best - least) / span.clamp(min=torch.finfo(span.dtype).tiny), torch.ones_like(best))
     return Closest(closest, score)
+
+
+def _rows(n_items: int) -> int:
+    return max(1, min(_ROWS, _NUMBERS // n_items))
 
 
 class _Highest(NamedTuple):

@@ -34,9 +34,9 @@ class TrainingConfig:
     clip: Annotated[float, Field(gt=0)] | None = None
     """Largest gradient norm of a group; no clipping where not given."""
     schedule: Schedule = "constant"
-    """How the step size falls to 0 by the last epoch: constant, linear, cosine."""
+    """How the step size falls to 0 by the last epoch, over all stages of a method: constant, linear, cosine."""
     warmup: Annotated[int, Field(ge=0)] = 0
-    """Batches over which the step size rises from 0."""
+    """Batches over which the step size rises from 0; at the run's beginning, not again at that of a second stage."""
     metric: str = "NDCG@20"
     """The validation metric that picks the epoch."""
     history: Literal["exclude", "keep"] = "exclude"

@@ -103,12 +103,12 @@ class Trainer:
         """Trains until the last epoch or until validation stops improving; leaves the best weights in place.
 
         Raises:
-            FloatingPointError: if a term of the loss, which it names, or a score in validation is not finite.
+            FloatingPointError: if a term of the loss, which it names, a weight, or a score in validation is not finite.
             Stopped: if :attr:`interrupted` was set; the state is saved first.
         """
-        while self.epoch <= self.config.epochs and not self.stopping.should_stop(self.epoch - 1):
+        while self._goes_on():
             self._run_epoch()
-            if self.interrupted and self.epoch <= self.config.epochs and not self.stopping.should_stop(self.epoch - 1):
+            if self.interrupted and self._goes_on():
                 raise Stopped(self.epoch, self.done)
         if self.best:
             self.method.load_state_dict(self.best)
@@ -143,6 +143,19 @@ class Trainer:
         if self.watcher is not None:
             self.watcher.rewind(self.epoch - 1)
         return True
+
+    def _goes_on(self) -> bool:
+        """Whether there is an epoch to train: the last one is not over, nor has patience run out."""
+        if self.epoch > self.config.epochs:
+            return False
+        # A first stage trains something else than what validation judges: it is never too long for that.
+        return self.epoch <= self._first or not self.stopping.should_stop(self.epoch - 1)
+
+    @property
+    def _first(self) -> int:
+        """Epochs of a first stage that a second one follows."""
+        first = self.method.first_epochs
+        return first if first < self.config.epochs else 0
 
     def _save(self) -> None:
         self.saved_at = time.monotonic()
@@ -190,6 +203,7 @@ class Trainer:
         terms = {name: total / n_batches for name, total in self.sums.items()}
         record: dict[str, Any] = {"epoch": self.epoch, "terms": terms, "seconds": round(self.seconds, 3)}
         _check_finite(terms, self.epoch)
+        self._check_weights()
         if self.epoch % self.config.every == 0 or self.epoch == self.config.epochs:
             begun = time.monotonic()
             metrics = self._validated()
@@ -201,8 +215,20 @@ class Trainer:
         record["best_epoch"] = self.stopping.best_epoch
         if self.watcher is not None:
             self.watcher.epoch_done(record)
+        if self.epoch == self._first:
+            # What validation saw in the first stage neither is the model nor counts into the patience of the second.
+            self.stopping, self.best = EarlyStop(self.config.patience, self.config.not_before), {}
         self.epoch, self.done, self.seconds = self.epoch + 1, 0, 0.0
         self._save()
+
+    def _check_weights(self) -> None:
+        """Lets no weights into a checkpoint that nothing could be trained from."""
+        for name, one in self.method.named_parameters():
+            if not bool(torch.isfinite(one).all()):
+                raise FloatingPointError(
+                    f"training diverged in epoch {self.epoch}: {name} holds NaN or infinite numbers; the last "
+                    "checkpoint is whole. Lower the learning rate, or set clip"
+                )
 
     def _validated(self) -> dict[str, float]:
         try:
@@ -220,6 +246,7 @@ class Trainer:
         due = time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
         if last or not (self.interrupted or due):
             return
+        self._check_weights()
         spent = time.monotonic() - begun
         self.seconds += spent
         self._save()
