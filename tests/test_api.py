@@ -12,7 +12,7 @@ import pytest
 import conseq
 from conseq import api
 from conseq.data.synthetic import cycle_log
-from conseq.run.config import read_experiment
+from conseq.run.config import OWN_ENCODERS, read_experiment
 
 ENCODER = {"name": "sasrec", "width": 16, "layers": 1, "heads": 1, "max_length": 6, "dropout": 0.1}
 TRAINING = {"epochs": 12, "batch_size": 64, "learning_rate": 0.01, "metric": "HR@5", "patience": None}
@@ -168,3 +168,18 @@ def test_every_public_name_is_there() -> None:
     assert set(conseq.__all__) <= set(dir(conseq))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = conseq.trian
+
+
+def test_a_method_made_for_an_encoder_has_it_where_none_is_named() -> None:
+    log = cycle_log(n_users=40, n_items=12, length=6)
+    training = {"epochs": 1, "metric": "HR@5", "instances": "prefixes"}
+    names = {}
+    for method in ("next_item", "bpr", "cloze", "comirec", "mclsr", "srma"):
+        model = conseq.train(method, log, training=training, encoder={"width": 8}, show="nothing")
+        names[method] = model.config.encoder_name
+    assert names == {"next_item": "sasrec", **OWN_ENCODERS}
+
+
+def test_a_bundle_is_no_model_and_the_error_says_how_it_is_read() -> None:
+    with pytest.raises(TypeError, match=r"conseq\.Recommender\.load\('bundle'\)"):
+        conseq.Model.load("bundle")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -47,6 +47,22 @@ class Model(Recommender):
         self.epochs = outcome.epochs
         self._outcome = outcome
         self._log = log
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: object = "cpu") -> NoReturn:
+        """Refuses: a bundle holds what recommends, and neither log nor evaluations. :meth:`Recommender.load` reads it.
+
+        Args:
+            path: A bundle.
+            device: Where to compute.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"a bundle is read with conseq.Recommender.load({str(path)!r}); a Model, with its log and evaluations, is "
+            "what conseq.train gives, from the run's folder where that is finished"
+        )
 
     def evaluate(
         self, *, history: Literal["exclude", "keep"], split: Literal["validation", "test"] = "test"
@@ -99,7 +115,8 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
     Args:
         method: The method; also ``package.module:Class`` for one of your own.
         log: What :func:`conseq.read` gives.
-        encoder: The backbone; SASRec where neither this nor the experiment says otherwise.
+        encoder: The backbone; where neither this nor the experiment says otherwise, the one that the method is made
+            for, which for most is SASRec.
         split: How the log is cut; leave-one-out where neither this nor the experiment says otherwise.
         training: Settings of the loop: a mapping or a :class:`conseq.TrainingConfig`.
         experiment: A TOML file whose settings apply where the other arguments do not say otherwise.

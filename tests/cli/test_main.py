@@ -202,3 +202,19 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(
     main(["data", "list"])
 
     assert os.environ.get("GOMP_SPINCOUNT") == found
+
+
+def test_an_error_in_a_file_of_the_users_own_is_shown_with_its_place(
+    tmp_path: Path, events: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_mistake.py").write_text(
+        "from conseq.methods.next_item import NextItem\n"
+        "class Mine(NextItem):\n"
+        "    def loss(self, batch, rng):\n"
+        "        a, b, c = [1, 2]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["train", "own_mistake:Mine", str(events), "--run", str(tmp_path / "run"), "--quiet", *SMALL]) == 2
+    told = capsys.readouterr().err
+    assert 'own_mistake.py", line 4, in loss' in told
+    assert told.splitlines()[-1] == "conseq train: not enough values to unpack (expected 3, got 2)"

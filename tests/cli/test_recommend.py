@@ -216,3 +216,13 @@ def test_what_is_wrong_in_a_file_of_histories_is_named_by_its_line(bundle: Path,
 def test_no_candidates_are_an_error_and_not_all_items(bundle: Path, given: str) -> None:
     with pytest.raises(ValueError, match="candidates: none of them is a known item"):
         recommend.run([str(bundle), "--history", "a", "--candidates", given])
+
+
+def test_items_to_exclude_that_the_model_does_not_know_are_told(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recommend.run([str(bundle), "--history", "a", "-k", "1", "--exclude", "a,é 007"])
+    told = capsys.readouterr().err
+    assert "note: the model does not know 1 of the 2 items of --exclude: 'a,é' (ids are separated by spaces" in told
+    recommend.run([str(bundle), "--history", "a", "-k", "1", "--exclude", "é 007"])
+    assert capsys.readouterr().err == ""

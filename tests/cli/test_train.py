@@ -215,7 +215,8 @@ def test_a_training_that_diverges_in_one_batch_says_so(
 def test_a_run_folder_is_of_one_experiment(events: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(events, "--run", tmp_path / "run", *SMALL) == 0
     assert train(events, "--run", tmp_path / "run", *SMALL, "--batch-size", "32", "--loss", "gbce") == 2
-    assert "holds another run; it differs in method.loss, training.batch_size" in capsys.readouterr().err
+    told = "method.loss ('cross_entropy' there, 'gbce' here), training.batch_size (64 there, 32 here)"
+    assert f"holds another run; it differs in {told}. Choose" in capsys.readouterr().err
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_the_same_command_ends_as_if_nothing_had_been(

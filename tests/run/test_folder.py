@@ -152,3 +152,16 @@ def test_a_run_that_its_first_batch_refused_may_be_given_with_other_settings(tmp
     assert read_config(tmp_path / "run")["training"]["instances"] == "prefixes"
     with pytest.raises(ValueError, match=r"holds another run; it differs in training\.batch_size"):
         runner.run(config("prefixes", batch_size=7), log, folder=tmp_path / "run")
+
+
+def test_what_differs_is_told_with_both_values_and_of_another_method_its_name_alone(tmp_path: Path) -> None:
+    def claim(method: dict[str, Any], epochs: int) -> None:
+        one = from_record({"method": method, "training": {"epochs": epochs}}, source="test")
+        with claimed(tmp_path / "run", one, {"hash": "feed"}):
+            (tmp_path / "run" / "checkpoint.pt").touch()
+
+    claim({"name": "next_item"}, 2)
+    with pytest.raises(ValueError, match=r"it differs in training\.epochs \(2 there, 3 here\)\. Choose"):
+        claim({"name": "next_item"}, 3)
+    with pytest.raises(ValueError, match=r"it differs in method\.name \('next_item' there, 'cl4srec' here\)\. Choose"):
+        claim({"name": "cl4srec"}, 2)

@@ -90,7 +90,9 @@ def test_the_same_run_again_changes_nothing_and_another_one_is_refused(tmp_path:
     again = runner.run(config(), log(), folder=tmp_path)
     assert all(torch.equal(one, weights(again)[name]) for name, one in weights(first).items())
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
-    with pytest.raises(ValueError, match=r"holds another run; it differs in training\.seed\. Choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"holds another run; it differs in training\.seed \(0 there, 1 here\)\. Choose"
+    ):
         runner.run(config(seed=1), log(), folder=tmp_path)
     with pytest.raises(ValueError, match=r"differs in .*data\.hash"):
         runner.run(config(), log(n_users=61), folder=tmp_path)

@@ -66,8 +66,27 @@ def _run(name: str, argv: list[str]) -> int:
     except (ValueError, OSError, KeyError, TypeError, FloatingPointError, ModuleNotFoundError) as error:
         if os.environ.get("CONSEQ_DEBUG"):
             raise
+        if _comes_from_elsewhere(error):
+            import traceback
+
+            traceback.print_exception(error)
         print(f"conseq {name}: {_message(error)}", file=sys.stderr)
         return 2
+
+
+def _comes_from_elsewhere(error: BaseException) -> bool:
+    """Whether a file of the user's own, such as a method, was at work: then the message alone does not say where."""
+    import sysconfig
+    import traceback
+    from pathlib import Path
+
+    roots = [str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))]
+    files: list[str] = []
+    told: BaseException | None = error
+    while told is not None:
+        files += [frame.filename for frame in traceback.extract_tb(told.__traceback__)]
+        told = told.__cause__
+    return any(not one.startswith(("<", *roots)) for one in files)
 
 
 def _share_the_cores() -> None:

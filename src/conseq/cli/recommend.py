@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import polars as pl
 
     from conseq.serving.recommender import Recommendations
@@ -91,6 +93,7 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
     # Whoever is named twice gets one answer.
     users = log.user_ids.ids if options.users is None else list(dict.fromkeys(ids_from(options.users)))
     model = Recommender.load(options.bundle)
+    _tell_unknown(model.item_ids.ids, asked)
     found = model.recommend_table(log, options.k, users=users, **asked)
     dropped = unknown_in(log, log.user_ids.encode(users), model.item_ids)
     if not options.json:
@@ -116,8 +119,10 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
         histories = [history_from_json(options.history_json, source="--history-json")]
     else:
         histories = [words(options.history or "")]
+    model = Recommender.load(options.bundle)
+    _tell_unknown(model.item_ids.ids, asked)
     try:
-        found = Recommender.load(options.bundle).recommend(histories, options.k, **asked)
+        found = model.recommend(histories, options.k, **asked)
     except (EmptyHistoryError, UnknownItemsError) as error:
         # Lists to exclude, and candidates, are in no file; their errors name them.
         if options.histories is None or (isinstance(error, UnknownItemsError) and error.what != "histories"):
@@ -139,6 +144,20 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
 def _tell(dropped: int) -> None:
     if dropped:
         print(f"unknown items left out of the histories: {dropped}", file=sys.stderr)
+
+
+def _tell_unknown(known: Sequence[str], asked: Mapping[str, Any]) -> None:
+    """Says which items to exclude, or to choose from, the model does not know: they have no effect."""
+    for option in ("exclude", "candidates"):
+        ids = asked[option] or []
+        unknown = sorted(set(ids).difference(known)) if ids else []
+        if unknown and asked["unknown"] == "drop":
+            shown = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+            print(
+                f"note: the model does not know {len(unknown)} of the {len(set(ids))} items of --{option}: {shown} "
+                "(ids are separated by spaces; @FILE reads a file, one id a line)",
+                file=sys.stderr,
+            )
 
 
 def _table(found: Recommendations) -> pl.DataFrame:

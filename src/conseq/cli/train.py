@@ -82,7 +82,7 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
             tables[section] = {**tables.get(section, {}), "name": name}
     if names.start is not None:
         tables = started(tables, names.start)
-    base = from_record(tables, source=str(names.experiment or "conseq train"))
+    base = from_record(tables, source=str(names.experiment or "the options"))
     flat = tyro.conf.OmitArgPrefixes
     options_class = make_dataclass(
         "Options",

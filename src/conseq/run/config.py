@@ -67,6 +67,16 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:12]
 
 
+OWN_ENCODERS = {
+    "bpr": "matrix_factorization",
+    "cloze": "bert4rec",
+    "comirec": "comirec",
+    "mclsr": "attentive",
+    "srma": "srma",
+}
+"""Encoders that methods are made for: theirs where none is named, in the place of ``sasrec``."""
+
+
 def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     """Gives the experiment that ``values`` describe.
 
@@ -85,7 +95,7 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     _check_sections(values, source)
     tables = {section: dict(typing.cast("Mapping[str, Any]", values.get(section, {}))) for section in SECTIONS}
     method_name = _name(tables["method"], "next_item", f"{source}: method")
-    encoder_name = _name(tables["encoder"], "sasrec", f"{source}: encoder")
+    encoder_name = _name(tables["encoder"], OWN_ENCODERS.get(method_name, "sasrec"), f"{source}: encoder")
     split_name = _name(tables["split"], LeaveOneOut().name, f"{source}: split")
     if split_name not in SPLITS:
         raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")

@@ -77,7 +77,7 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str)
     found = read_config(folder)
     earlier = {name: found.pop(name, None) for name in ("versions", "code")}
     # The hash tells which log it is, whatever its file is called.
-    changed = sorted(_differences(_but_source(found), _but_source(json.loads(json.dumps(record)))))
+    changed = _told(dict(_differences(_but_source(found), _but_source(json.loads(json.dumps(record))))))
     if changed and not _holds_results(folder):
         # Nothing was computed with the settings that stand there: the first batch may have refused them.
         atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
@@ -132,10 +132,21 @@ def _but_source(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "data": {key: one for key, one in data.items() if key != "source"}} if data else record
 
 
-def _differences(a: Any, b: Any, path: str = "") -> Iterator[str]:
-    """Gives the keys at which two JSON values differ."""
+def _told(changed: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """Gives what differs, with both values; of a section of another name, the name alone."""
+    renamed = {key.rpartition(".")[0] for key in changed if key.endswith(".name")}
+    kept = {
+        key: both
+        for key, both in sorted(changed.items())
+        if key.endswith(".name") or key.rpartition(".")[0] not in renamed
+    }
+    return [f"{key} ({there!r:.40} there, {here!r:.40} here)" for key, (there, here) in kept.items()]
+
+
+def _differences(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Gives the keys at which two JSON values differ, with both."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in {**a, **b}:
             yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
     elif a != b:
-        yield path
+        yield path, (a, b)
