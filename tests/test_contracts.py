@@ -107,10 +107,11 @@ RELEASED_ICLREC = ICLRecConfig(
     assignment="batch",
     normalise="centroids",
     against="all",
+    directions="mean",
 )
 
 RELEASED_MCLREC = MCLRecConfig(
-    scale_margin=False, margin_pairs="all", margin_bounds="anchor", normalise=True, encoder_steps=2
+    scale_margin=False, margin_pairs="all", margin_bounds="anchor", normalise=True, directions="mean", encoder_steps=2
 )
 
 RELEASED_EC4SREC = EC4SRecConfig(
