@@ -183,3 +183,11 @@ def test_a_method_made_for_an_encoder_has_it_where_none_is_named() -> None:
 def test_a_bundle_is_no_model_and_the_error_says_how_it_is_read() -> None:
     with pytest.raises(TypeError, match=r"conseq\.Recommender\.load\('bundle'\)"):
         conseq.Model.load("bundle")
+
+
+def test_settings_of_the_encoder_that_a_method_is_made_for_join_those_of_a_file_that_names_none(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[method]\nname = "bpr"\n[encoder]\nwidth = 8\n')
+    tables = api._tables(
+        read_experiment(tmp_path / "own.toml"), {"method": "bpr", "encoder": {"name": "matrix_factorization"}}
+    )
+    assert tables["encoder"] == {"name": "matrix_factorization", "width": 8}

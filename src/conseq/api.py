@@ -15,7 +15,8 @@ from conseq.data.splits import Split
 from conseq.evaluation.result import Evaluation
 from conseq.methods import METHODS
 from conseq.run import runner
-from conseq.run.config import RunConfig, from_record, name_of, read_experiment
+from conseq.run.config import RunConfig, from_record, name_of, own_encoder, read_experiment
+from conseq.run.splitting import LeaveOneOut
 from conseq.run.starting import started
 from conseq.serving.recommender import Recommender
 
@@ -153,9 +154,6 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
     return Model(outcome, log)
 
 
-_DEFAULTS = {"encoder": "sasrec", "split": "leave_one_out"}
-
-
 def _tables(written: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Gives the tables of an experiment file, each changed by what a caller gave, or replaced where names differ."""
     tables = {section: dict(table) for section, table in written.items()}
@@ -165,7 +163,8 @@ def _tables(written: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) 
         table = _table(section, value)
         own = tables.get(section, {})
         # A file that names nothing means the default; of a method, which is always given, the one that is given.
-        meant = own.get("name", _DEFAULTS.get(section, table.get("name")))
+        defaults = {"encoder": own_encoder(str(tables.get("method", {}).get("name"))), "split": LeaveOneOut().name}
+        meant = own.get("name", defaults.get(section, table.get("name")))
         tables[section] = {**own, **table} if table.get("name", meant) == meant else table
     return tables
 

@@ -15,7 +15,7 @@ from conseq.data.splits import leave_one_out
 from conseq.methods.method import Method
 from conseq.run import runner
 from conseq.run.config import from_record
-from conseq.run.stages import check_stages, say_what_the_pick_lacks
+from conseq.run.stages import say_what_never_begins, say_what_the_pick_lacks
 from conseq.training.trainer import Stopped, Trainer
 
 EARLY = {"name": "ec4srec", "updates": 1, "planned_epochs": 12}
@@ -86,7 +86,7 @@ def test_a_run_stopped_at_the_end_of_a_first_stage_goes_on_as_if_it_had_not_been
 def test_a_run_that_ends_with_its_first_stage_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     values = {**SMALL, "method": {"name": "s3rec", "pretrain": 6}, "training": {**SMALL["training"], "epochs": 6}}
     one = from_record(values, source="test")
-    check_stages(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
+    say_what_never_begins(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
     assert "note: all 6 epochs belong to the first stage of S3Rec" in capsys.readouterr().err
 
 
@@ -114,7 +114,7 @@ def test_what_begins_later_than_the_training_is_known(method: dict[str, Any], la
 def test_what_begins_after_the_last_epoch_is_said(epochs: int, said: bool, capsys: pytest.CaptureFixture[str]) -> None:
     values = {**SMALL, "method": EARLY, "training": {**SMALL["training"], "epochs": epochs}}
     one = from_record(values, source="test")
-    check_stages(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
+    say_what_never_begins(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
     note = "note: explained views of EC4SRec begin in epoch 6: with 5 epochs they take no part"
     assert (note in capsys.readouterr().err) is said
 

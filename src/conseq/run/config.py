@@ -74,7 +74,12 @@ OWN_ENCODERS = {
     "mclsr": "attentive",
     "srma": "srma",
 }
-"""Encoders that methods are made for: theirs where none is named, in the place of ``sasrec``."""
+"""Encoders that methods are made for."""
+
+
+def own_encoder(method_name: str) -> str:
+    """Gives the encoder of a method where none is named: the one that it is made for, else ``sasrec``."""
+    return OWN_ENCODERS.get(method_name, "sasrec")
 
 
 def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
@@ -95,7 +100,7 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     _check_sections(values, source)
     tables = {section: dict(typing.cast("Mapping[str, Any]", values.get(section, {}))) for section in SECTIONS}
     method_name = _name(tables["method"], "next_item", f"{source}: method")
-    encoder_name = _name(tables["encoder"], OWN_ENCODERS.get(method_name, "sasrec"), f"{source}: encoder")
+    encoder_name = _name(tables["encoder"], own_encoder(method_name), f"{source}: encoder")
     split_name = _name(tables["split"], LeaveOneOut().name, f"{source}: split")
     if split_name not in SPLITS:
         raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")

@@ -71,8 +71,9 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str)
     path = folder / CONFIG
     device = gpu or "cpu"
     made_by = {"commit": commit(), "hash": code, "machine": machine(gpu), "device": device, "versions": versions()}
+    begun = json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n"
     if not path.exists():
-        atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
+        atomic_write(path, begun)
         return
     found = read_config(folder)
     earlier = {name: found.pop(name, None) for name in ("versions", "code")}
@@ -80,7 +81,7 @@ def _write_or_compare(folder: Path, record: dict[str, Any], code: str, gpu: str)
     changed = _told(dict(_differences(_but_source(found), _but_source(json.loads(json.dumps(record))))))
     if changed and not _holds_results(folder):
         # Nothing was computed with the settings that stand there: the first batch may have refused them.
-        atomic_write(path, json.dumps({**record, "versions": versions(), "code": [made_by]}, indent=1) + "\n")
+        atomic_write(path, begun)
         return
     if changed:
         raise ValueError(

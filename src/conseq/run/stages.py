@@ -9,7 +9,7 @@ from conseq.methods.method import Method
 from conseq.training.config import TrainingConfig
 
 
-def check_stages(method: Method[Any], training: TrainingConfig) -> None:
+def say_what_never_begins(method: Method[Any], training: TrainingConfig) -> None:
     """Says on standard error what of a method never begins with these settings.
 
     Args:
