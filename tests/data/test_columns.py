@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from conseq.data.columns import Column, Columns, choose
+from conseq.data.columns import Column, Columns, choose, sounds_like_time
 
 
 def _choose(*names: str, user: str | None = None, item: str | None = None, time: str | None = None) -> Columns:
@@ -78,3 +78,24 @@ def test_one_column_cannot_be_two_things() -> None:
 def test_a_long_header_is_cut_in_the_message() -> None:
     with pytest.raises(ValueError, match=r"'c19' and 10 more"):
         _choose(*(f"c{i}" for i in range(30)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["purchased_at", "orderDate", "start.ts", "Bought on", "viewTs", "click_time:float", "logtimestamp", "createdAt"],
+)
+def test_the_end_of_a_name_may_sound_like_a_time(name: str) -> None:
+    assert sounds_like_time(name)
+
+
+@pytest.mark.parametrize("name", ["format", "cat", "rating", "candidate", "person", "counts", "price", "position"])
+def test_other_names_do_not_sound_like_a_time(name: str) -> None:
+    assert not sounds_like_time(name)
+
+
+def test_what_is_passed_over_for_the_time_is_told_unless_there_is_said_to_be_none() -> None:
+    names = ["user_id", "rating", "item_id", "purchased_at"]
+    none: dict[str, str | None] = {"user": None, "item": None, "time": None}
+    assert choose(names, "a.csv", **none).passed_over == ("purchased_at", "rating")
+    assert choose(names, "a.csv", **none | {"time": "-"}).passed_over == ()
+    assert choose([*names, "ts"], "a.csv", **none).passed_over == ()

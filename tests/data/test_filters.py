@@ -104,6 +104,28 @@ def test_first_and_last_go_by_time_and_not_by_place(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 3)), min_size=1),
+    st.sampled_from([2, 1000]),
+)
+def test_distinct_keeps_the_first_of_the_rows_that_are_equal(
+    tmp_path: Path, rows: list[tuple[str, str, int]], rows_in_memory: int
+) -> None:
+    pairs, times = [(user, item) for user, item, _ in rows], [time for *_, time in rows]
+    store = _store(tmp_path, pairs, times, rows_in_memory=rows_in_memory)
+    kept = without_repeats(store, everything(store), "distinct", tmp_path, ties=None)
+    assert kept.rows is not None
+    assert np.flatnonzero(kept.rows).tolist() == [place for place, row in enumerate(rows) if row not in rows[:place]]
+    assert kept.interactions == len(set(rows))
+
+
+def test_distinct_asks_for_times(tmp_path: Path) -> None:
+    store = _store(tmp_path, [("a", "x"), ("a", "x")])
+    with pytest.raises(ValueError, match="the log has no times; choose first or last"):
+        without_repeats(store, everything(store), "distinct", tmp_path, ties=None)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs_of_a_log, st.integers(1, 4), st.sampled_from([2, 1000]))
 def test_a_core_after_repeats_counts_different_items(
     tmp_path: Path, pairs: list[Pair], k: int, rows_in_memory: int

@@ -53,7 +53,14 @@ def test_the_manifest_holds_the_log_s_own_record_and_the_statistics(tmp_path: Pa
     assert manifest["source"] == {"name": "by hand"}
     assert manifest["counts"]["interactions"] == 9
     assert manifest["counts"]["users_with_one_interaction"] == 1
-    assert manifest["times"] == {"first": 1, "last": 5, "adjacent_equal": 3 / 6, "last_decided_by_tie": 1 / 2}
+    assert manifest["times"] == {
+        "first": 1,
+        "last": 5,
+        "adjacent_equal": 3 / 6,
+        "last_decided_by_tie": 1 / 2,
+        "duplicates": 0,
+        "last_is_duplicate": 0.0,
+    }
     assert manifest["arrays"]["items"]["dtype"] == "int32"
     assert manifest["vocabularies"]["item_ids"]["size"] == 7
 

@@ -209,3 +209,42 @@ def test_spaces_around_ids_are_kept_and_warned_of(tmp_path: Path, caplog: pytest
         f"{tmp_path / 'log.csv'}: 1 item ids begin or end with white space, such as ' a', and are kept so; take it out "
         "of the file where it does not belong to them"
     ]
+
+
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+
+
+def test_an_order_without_times_is_warned_of_where_a_column_may_hold_them(caplog: pytest.LogCaptureFixture) -> None:
+    table = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "rating": [1, 2], "bought_at": [2, 1]})
+    assert read(table).times is None
+    assert _warnings(caplog) == [
+        "the table: no column was taken for the time (one of these may be it: 'bought_at'), so the order of the rows "
+        "is the order in time; name the column (--time, in Python time=), or say that there is none with '-'"
+    ]
+    caplog.clear()
+    read(table.drop("bought_at"))
+    assert "(not read: 'rating')" in _warnings(caplog)[0]
+    caplog.clear()
+    read(table, time="-")
+    read(table, time="bought_at")
+    read(table.select("user_id", "item_id"))
+    assert _warnings(caplog) == []
+
+
+def test_rows_that_are_there_twice_are_warned_of_where_they_decide_the_test_item(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("u", "c", 3), ("v", "a", 1), ("v", "a", 1), ("v", "b", 2)]
+    table = pl.DataFrame(rows, schema=["user", "item", "time"], orient="row")
+    log = read(table)
+    times: Any = log.manifest["times"]
+    assert (times["duplicates"], times["last_is_duplicate"]) == (2, 1 / 2)
+    assert _warnings(caplog) == [
+        "the table: 2 interactions repeat another one's user, item and time; for 1 of 2 users the last one does, so "
+        "that leave-one-out asks for the item that stands just before it; repeats='distinct' counts such rows once"
+    ]
+    caplog.clear()
+    distinct = read(table, repeats="distinct")
+    assert distinct.item_ids.decode(distinct.items) == ["a", "b", "c", "a", "b"]
+    assert _warnings(caplog) == []

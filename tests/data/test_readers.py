@@ -124,13 +124,17 @@ def test_an_unknown_suffix_is_named_with_the_known_ones(write: Write) -> None:
 
 
 def test_something_else_than_a_path_or_a_table_is_refused() -> None:
-    with pytest.raises(TypeError, match="a log is a path or a table of polars or pandas, found list"):
-        read([("a", "b")])  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"a log is a path, a list of paths, or a table .* found a list that holds tuple"
+    ):
+        read([("a", "b")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="found dict"):
+        read({"user": [1]})  # type: ignore[arg-type]
 
 
 def test_a_folder_cannot_be_prepared_again(tmp_path: Path) -> None:
     save(read(TABLE), tmp_path / "p")
-    with pytest.raises(ValueError, match="p is a folder; a log to prepare is a file or a table"):
+    with pytest.raises(ValueError, match="p is prepared already; to prepare anew, give the log that it came from"):
         prepare(tmp_path / "p", tmp_path / "q", Reading())
 
 

@@ -38,7 +38,14 @@ def test_counts_and_ties_of_a_small_log_by_hand() -> None:
         "users_with_one_interaction": 1,
         "repeats": 3,
     }
-    assert tally.times() == {"first": 5, "last": 40, "adjacent_equal": 2 / 4, "last_decided_by_tie": 1 / 2}
+    assert tally.times() == {
+        "first": 5,
+        "last": 40,
+        "adjacent_equal": 2 / 4,
+        "last_decided_by_tie": 1 / 2,
+        "duplicates": 1,
+        "last_is_duplicate": 1 / 2,
+    }
 
 
 def test_equal_times_of_two_users_are_no_tie() -> None:
@@ -47,6 +54,8 @@ def test_equal_times_of_two_users_are_no_tie() -> None:
         "last": 7,
         "adjacent_equal": 0.0,
         "last_decided_by_tie": 0.0,
+        "duplicates": 0,
+        "last_is_duplicate": 0.0,
     }
 
 
@@ -70,3 +79,5 @@ def test_statistics_are_those_of_a_loop_over_users(users: list[list[tuple[int, i
     assert times["adjacent_equal"] == pytest.approx(sum(a == b for a, b in adjacent) / max(1, len(adjacent)))
     tied = [user[-1][1] == user[-2][1] for user in users if len(user) >= 3]
     assert times["last_decided_by_tie"] == pytest.approx(sum(tied) / max(1, len(tied)))
+    assert found.duplicates == sum(len(user) - len(set(user)) for user in users)
+    assert found.duplicated_last == sum(user[-1] == user[-2] for user in users if len(user) >= 3)

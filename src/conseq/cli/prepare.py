@@ -17,7 +17,8 @@ class Options:
     """Read a log, filter it, and store it as a folder that opens at once, with a manifest of what was done."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """The log: CSV, TSV, JSON lines, Parquet, RecBole's .inter, or "user item item ..." text; gzip or not."""
+    """The log: CSV, TSV, JSON lines, Parquet, RecBole's .inter, or "user item item ..." text; gzip or not. A
+    folder of such files and a pattern in quotes ('logs/*.parquet') are read as one log."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write: new, empty, or a prepared log, which is replaced."""
     reading: tyro.conf.OmitArgPrefixes[Reading] = field(default_factory=Reading)

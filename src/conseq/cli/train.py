@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import sys
 from dataclasses import dataclass, field, make_dataclass
@@ -29,6 +30,7 @@ class _Names:
 
 def run(argv: list[str]) -> int:
     """Trains a method and prints how the best epoch ranks the test part."""
+    from conseq.data.prepared import is_prepared
     from conseq.data.readers import read
     from conseq.data.summary import summary
     from conseq.methods import METHODS
@@ -40,11 +42,9 @@ def run(argv: list[str]) -> int:
     options, config = _parse(names, rest)
     show: runner.Show = "nothing" if options.quiet else ("bar" if sys.stderr.isatty() else "lines")
     log = read(options.data)
-    if show != "nothing" and not Path(options.data).is_dir():
+    if show != "nothing" and not is_prepared(options.data):
         print(summary(log.manifest), file=sys.stderr)
-    folder = (
-        options.run or Path("runs") / f"{config.method_name.split(':')[-1]}-{Path(options.data).stem}-{config.digest}"
-    )
+    folder = options.run or Path("runs") / f"{config.method_name.split(':')[-1]}-{_stem(options.data)}-{config.digest}"
     try:
         outcome = runner.run(config, log, folder=folder, start=names.start, show=show, tensorboard=options.tensorboard)
     except runner.Stopped as stopped:
@@ -52,6 +52,14 @@ def run(argv: list[str]) -> int:
         return 130
     print(json.dumps(_record(outcome)) if options.json else _report(outcome))
     return 0
+
+
+def _stem(data: str) -> str:
+    """Gives what a run's folder calls a log: the name of its file or folder, or of a pattern's folder."""
+    path = Path(data)
+    while glob.has_magic(path.name) and not path.exists():
+        path = path.parent
+    return path.resolve().stem
 
 
 def _names(argv: list[str]) -> tuple[_Names, list[str]]:

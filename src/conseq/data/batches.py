@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -41,6 +40,21 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class SourceFile:
+    """A file that a log is read from.
+
+    Attributes:
+        name: Its name, without the folder.
+        bytes: Its size.
+        sha256: Of its content.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Source:
     """A log that has been opened: what is known before its interactions are read, and the way to read them.
 
@@ -50,8 +64,8 @@ class Source:
         columns: The columns taken; None for a format without columns.
         batches: Gives the interactions, once.
         separator: What stands between the fields, for delimited text.
-        path: The file; None for a table in memory.
-        sha256: Of the file.
+        files: The file, or several; none for a table in memory.
+        sha256: Of the file; of several, of their names and hashes.
     """
 
     name: str
@@ -59,7 +73,7 @@ class Source:
     columns: Columns | None
     batches: Iterator[Batch]
     separator: str | None = None
-    path: Path | None = None
+    files: tuple[SourceFile, ...] = ()
     sha256: str | None = None
 
 

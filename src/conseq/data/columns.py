@@ -20,6 +20,11 @@ TIME_NAMES = frozenset(
 )
 NO_COLUMN = "-"
 
+# Too vague to be taken unasked (a release date is no time of an interaction), enough to be named in a warning.
+_TIME_END = re.compile(
+    r"((^|[\s_\-.])(at|on|when|ts|t|time|times|date|day|timestamp|datetime)|[a-z](At|Ts|TS|Time|Date|Day|Timestamp|DateTime))$"
+    r"|timestamp$|datetime$",
+)
 _ATOMIC_TYPE = re.compile(r":(token|float|token_seq|float_seq)$")
 
 
@@ -38,11 +43,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The three columns of a log; ``time`` is None where the order of the source is the order of the log."""
+    """The three columns of a log.
+
+    Attributes:
+        user: Of the users' ids.
+        item: Of the items' ids.
+        time: Of the times; None where the order of the source is the order of the log.
+        passed_over: Where no column was taken for the time and the caller did not say that there is none: the columns
+            that are not read, those that sound like times first.
+    """
 
     user: Column
     item: Column
     time: Column | None
+    passed_over: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +89,11 @@ def choose(names: Sequence[str], source: str, *, user: str | None, item: str | N
     if chosen_user is None or chosen_item is None:
         role = "user" if chosen_user is None else "item"
         raise ValueError(f"{source}: no column looks like the {role}; {_found(names)}; name it with {role}=")
-    columns = Columns(chosen_user, chosen_item, chosen_time)
+    passed_over: tuple[str, ...] = ()
+    if chosen_time is None and time != NO_COLUMN:
+        rest = [name for name in names if name not in {chosen_user.name, chosen_item.name}]
+        passed_over = tuple(sorted(rest, key=lambda name: not sounds_like_time(name)))
+    columns = Columns(chosen_user, chosen_item, chosen_time, passed_over)
     twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{source}: column {twice!r} is taken twice among user, item and time; {_found(names)}")
@@ -85,6 +103,11 @@ def choose(names: Sequence[str], source: str, *, user: str | None, item: str | N
 def looks_like_time(name: str) -> bool:
     """Gives whether ``name`` is one of the usual names of a time column."""
     return _plain(name) in TIME_NAMES
+
+
+def sounds_like_time(name: str) -> bool:
+    """Gives whether a column may hold times, by the end of its name: ``purchased_at``, ``orderDate``, ``start.ts``."""
+    return _TIME_END.search(_ATOMIC_TYPE.sub("", name.strip())) is not None
 
 
 def _column(names: Sequence[str], source: str, role: str, asked: str | None, usual: frozenset[str]) -> Column | None:

@@ -80,27 +80,40 @@ def count_into(counts: Counts, codes: Codes, *, sign: Literal[1, -1] = 1) -> Non
 
 
 def without_repeats(
-    store: RowStore, kept: Kept, which: Literal["first", "last"], folder: Path, *, ties: TieRule | None
+    store: RowStore, kept: Kept, which: Literal["distinct", "first", "last"], folder: Path, *, ties: TieRule | None
 ) -> Kept:
-    """Gives what is left when each user keeps only the first or the last interaction with an item.
+    """Gives what is left when each user keeps the first or the last interaction with an item, or one for each time.
 
     Args:
         store: The interactions.
         kept: What is kept so far: all of them.
-        which: The interaction to keep, in time order.
+        which: The interaction to keep, in time order; ``distinct``: one of those that are equal in user, item and time.
         folder: For temporary files.
         ties: The order of equal times; None: that of the source.
 
     Returns:
         What is left.
+
+    Raises:
+        ValueError: if ``distinct`` is asked of a store without times.
     """
+    if which == "distinct" and store.times is None:
+        raise ValueError(
+            "repeats='distinct' keeps a user's interactions with an item that have different times, and the log has no "
+            "times; choose first or last"
+        )
     lengths = np.zeros(kept.users.size, np.int64)
     for rows in store.chunks():
         count_into(lengths, rows.users)
     mask = np.memmap(folder / "kept", np.bool_, "w+", shape=(store.n_rows,))
     n_kept = 0
     for group in by_user(store.chunks(places=True), lengths, folder, bucket_rows=store.rows_in_memory, ties=ties):
-        pairs = group.users.astype(np.int64) * kept.items.size + group.items
+        owners = group.users.astype(np.int64)
+        if which == "distinct" and group.times is not None:
+            # A number for each time of each user takes the user's place.
+            same = (group.users[1:] == group.users[:-1]) & (group.times[1:] == group.times[:-1])
+            owners = np.cumsum(np.concatenate([[0], ~same]))
+        pairs = owners * kept.items.size + group.items
         if which == "last":
             pairs = pairs[::-1]
         chosen = np.unique(pairs, return_index=True)[1]

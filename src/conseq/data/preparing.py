@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from conseq.data.batches import LATEST_SECONDS, Source
+from conseq.data.columns import sounds_like_time
 from conseq.data.filters import Kept, Sizes, core, count_into, everything, largest_core, without_repeats
 from conseq.data.ordering import by_user
 from conseq.data.prepared import ArrayFile, write_manifest
@@ -48,6 +48,7 @@ def prepare_into(
     """
     least = reading.least
     logger.info("reading %s: %s", source.name, described(source))
+    _tell_of_order(source)
     store = ingest(source, work, rows_in_memory=rows_in_memory)
     logger.info("%s: read %s", source.name, everything(store).sizes)
     if reading.ties != "file_order" and store.times is None:
@@ -71,10 +72,30 @@ def prepare_into(
     }
     if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
         logger.warning("%s: times reach %s; as Unix seconds that is past the year 5000", source.name, tally.last_time)
+    if tally.duplicated_last:
+        logger.warning(
+            "%s: %s interactions repeat another one's user, item and time; for %s of %s users the last one does, so "
+            "that leave-one-out asks for the item that stands just before it; repeats='distinct' counts such rows once",
+            *(source.name, f"{tally.duplicates:,}", f"{tally.duplicated_last:,}", f"{tally.judged:,}"),
+        )
     user_ids, item_ids = store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
     for role, ids in (("user", user_ids), ("item", item_ids)):
         _tell_of_spaces(source.name, role, ids)
     return write_manifest(folder, manifest, arrays, user_ids, item_ids)
+
+
+def _tell_of_order(source: Source) -> None:
+    """Warns where the order of the rows becomes the order in time though a column that was not read may say more."""
+    if source.columns is None or not source.columns.passed_over:
+        return
+    rest = source.columns.passed_over
+    likely = [name for name in rest if sounds_like_time(name)]
+    named = ", ".join(map(repr, (likely or rest)[:5])) + (", ..." if len(likely or rest) > 5 else "")
+    logger.warning(
+        "%s: no column was taken for the time (%s %s), so the order of the rows is the order in time; name the column "
+        "(--time, in Python time=), or say that there is none with '-'",
+        *(source.name, "one of these may be it:" if likely else "not read:", named),
+    )
 
 
 def _tell_of_spaces(name: str, role: str, ids: pl.Series) -> None:
@@ -103,15 +124,18 @@ def described(source: Source) -> str:
 
 
 def source_record(source: Source) -> dict[str, object]:
-    """Gives what the manifest says of the source, as JSON values."""
-    return {
-        "name": source.name if source.path is None else os.fsencode(source.path.name).decode(errors="replace"),
+    """Gives what the manifest says of the source, as JSON values; of several files also what each of them is."""
+    files, columns = source.files, source.columns
+    roles = {} if columns is None else {"user": columns.user, "item": columns.item, "time": columns.time}
+    record: dict[str, object] = {
+        "name": files[0].name if len(files) == 1 else source.name,
         "format": source.format,
         "separator": source.separator,
-        "bytes": None if source.path is None else source.path.stat().st_size,
+        "bytes": sum(one.bytes for one in files) if files else None,
         "sha256": source.sha256,
-        "columns": None if source.columns is None else asdict(source.columns),
+        "columns": {role: column and asdict(column) for role, column in roles.items()} or None,
     }
+    return record | ({"files": [asdict(one) for one in files]} if len(files) > 1 else {})
 
 
 def _order_record(reading: Reading, *, timed: bool) -> dict[str, object]:

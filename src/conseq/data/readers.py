@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from conseq.config import parse
-from conseq.data.batches import Source
+from conseq.data.batches import Source, SourceFile
 from conseq.data.delimited import open_delimited
 from conseq.data.frames import open_frame, open_pandas, open_parquet
 from conseq.data.json_lines import open_json_lines
@@ -22,23 +23,12 @@ from conseq.data.prepared import load, prepared_folder
 from conseq.data.preparing import prepare_into
 from conseq.data.reading import Format, Reading, Repeats, Ties
 from conseq.data.s3rec_text import open_s3rec_text
+from conseq.data.several import format_of, found_files, joined, one_format
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    Readable = str | os.PathLike[str] | pl.DataFrame | pl.LazyFrame | pd.DataFrame
-
-SUFFIXES: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".inter": "inter",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".txt": "s3rec",
-}
+    Readable = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | pl.DataFrame | pl.LazyFrame | pd.DataFrame
 
 
 def read(  # noqa: PLR0913  (one for each setting of Reading)
@@ -55,13 +45,15 @@ def read(  # noqa: PLR0913  (one for each setting of Reading)
 ) -> InteractionLog:
     """Gives the interactions of a log, each user's in time order, in memory.
 
-    Reads CSV, TSV, RecBole ``.inter``, JSON lines, Parquet and "user item item ..." text files, gzip or not, tables of
-    polars and pandas, and prepared folders (whose arrays stay on disk). Ids are text, unchanged; integer ids of a table
-    become their decimal digits. Temporary files, about 50 bytes per interaction, are written where ``TMPDIR`` says. For
-    a log larger than memory: :func:`prepare`, then :func:`conseq.data.prepared.load`.
+    Reads CSV, TSV, RecBole ``.inter``, JSON lines, Parquet and "user item item ..." text files, gzip or not, one or
+    several (one behind the other), tables of polars and pandas, and prepared folders (whose arrays stay on disk). Ids
+    are text, unchanged; integer ids of a table become their decimal digits. Temporary files, about 50 bytes per
+    interaction, are written where ``TMPDIR`` says. For a log larger than memory: :func:`prepare`, then
+    :func:`conseq.data.prepared.load`.
 
     Args:
-        source: A path or a table.
+        source: A file, a folder of files, a pattern such as ``"logs/*.parquet"``, a list of files, a prepared folder,
+            or a table.
         user: The user column; guessed from its name where not given.
         item: The item column; guessed from its name where not given.
         time: The time column (Unix seconds, ISO dates or datetimes); guessed where not given. Where there is none, or
@@ -69,7 +61,8 @@ def read(  # noqa: PLR0913  (one for each setting of Reading)
         format: How a file is written; from its suffix where not given.
         k_core: The fewest interactions of every user and item, or a pair: of users, of items. Users and items with
             fewer are taken out, repeatedly.
-        repeats: Of a user's interactions with the same item keep all, the first or the last. Applied before ``k_core``.
+        repeats: Of a user's interactions with the same item keep all, those at different times (``"distinct"``: a row
+            that is there twice counts once), the first or the last. Applied before ``k_core``.
         ties: The order of a user's interactions at equal times: as in the source, by item id (as text), or random for
             each user.
         tie_seed: Of the random order.
@@ -79,12 +72,13 @@ def read(  # noqa: PLR0913  (one for each setting of Reading)
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not what its format says (line and reason are named), or the filters leave nothing.
+        ValueError: if a file is not what its format says (line and reason are named), several do not go together, or
+            the filters leave nothing.
     """
     choice: dict[str, object] = {"user": user, "item": item, "time": time, "format": format}
     choice |= {"k_core": k_core, "repeats": repeats, "ties": ties, "tie_seed": tie_seed}
     reading = parse(Reading, choice, source="read()")
-    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+    if isinstance(source, str | os.PathLike) and _is_prepared(Path(source)):
         if reading != Reading():
             raise ValueError(f"{source} is prepared already; columns and filters apply when a log is prepared")
         return load(Path(source))
@@ -104,7 +98,7 @@ def prepare(source: Readable, folder: Path | str, reading: Reading) -> dict[str,
     there is replaced.
 
     Args:
-        source: A path or a table, as for :func:`read`.
+        source: Files or a table, as for :func:`read`.
         folder: A new or empty folder, or a prepared log.
         reading: Columns, format, filters and tie rule.
 
@@ -127,10 +121,10 @@ def prepare(source: Readable, folder: Path | str, reading: Reading) -> dict[str,
 
 
 def open_source(source: Readable, reading: Reading) -> Source:
-    """Gives the interactions of a file or a table, not yet read.
+    """Gives the interactions of files or a table, not yet read.
 
     Args:
-        source: A path or a table, as for :func:`read`.
+        source: Files or a table, as for :func:`read`.
         reading: Columns and format.
 
     Returns:
@@ -138,32 +132,58 @@ def open_source(source: Readable, reading: Reading) -> Source:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if its format cannot be told, or it lacks a column.
-        TypeError: if ``source`` is neither a path nor a table.
+        ValueError: if its format cannot be told, it lacks a column, or several files do not go together.
+        TypeError: if ``source`` is neither paths nor a table.
     """
     choice = {"user": reading.user, "item": reading.item, "time": reading.time}
     if isinstance(source, pl.DataFrame | pl.LazyFrame):
         return open_frame(source, choice)
     if type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "iloc"):
         return open_pandas(source, choice)
-    if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"a log is a path or a table of polars or pandas, found {type(source).__name__}")
-    path = Path(source)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; a log to prepare is a file or a table")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+    files, name = _files_of(source, any_suffix=reading.format is not None)
+    kind = reading.format or (format_of(files[0]) if len(files) == 1 else one_format(files, name))
+    opened = [_opened(one, kind, choice) for one in files]
+    return opened[0] if len(opened) == 1 else joined(opened, name)
+
+
+def _files_of(source: object, *, any_suffix: bool) -> tuple[list[Path], str]:
+    """Gives the files of a log that is not a table, and what to call them."""
+    if isinstance(source, str | os.PathLike):
+        if _is_prepared(Path(source)):
+            raise ValueError(f"{Path(source)} is prepared already; to prepare anew, give the log that it came from")
+        return found_files(source, any_suffix=any_suffix), str(Path(source))
+    if not isinstance(source, list | tuple) or not all(isinstance(one, str | os.PathLike) for one in source):
+        raise TypeError(f"a log is a path, a list of paths, or a table of polars or pandas, found {_kind(source)}")
+    if not source:
+        raise ValueError("a log is read from one file at least; found an empty list of paths")
+    files = [Path(one) for one in source]
+    missing = next((one for one in files if not one.is_file()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"{missing}: there is no such file")
+    twice = next((one for one in files if files.count(one) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is named twice; each file of a log is read once")
+    return files, f"{files[0].parent}"
+
+
+def _kind(source: object) -> str:
+    if isinstance(source, list | tuple):
+        other = next(one for one in source if not isinstance(one, str | os.PathLike))
+        return f"a {type(source).__name__} that holds {type(other).__name__}"
+    return type(source).__name__
+
+
+def _is_prepared(path: Path) -> bool:
+    """Whether a folder is a prepared log, be it damaged, and not one of files to prepare."""
+    return path.is_dir() and any((path / name).exists() for name in ("manifest.json", "items.npy", "offsets.npy"))
+
+
+def _opened(path: Path, kind: Format, choice: dict[str, str | None]) -> Source:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(_open_file(path, reading.format or _format_of(path), choice), path=path, sha256=sha256)
-
-
-def _format_of(path: Path) -> Format:
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    if suffix not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise ValueError(f"{path}: the suffix {suffix!r} does not tell the format; known: {known}; or say format=")
-    return SUFFIXES[suffix]
+    name = os.fsencode(path.name).decode(errors="replace")
+    record = SourceFile(name, path.stat().st_size, sha256)
+    return replace(_open_file(path, kind, choice), files=(record,), sha256=sha256)
 
 
 def _open_file(path: Path, kind: Format, choice: dict[str, str | None]) -> Source:

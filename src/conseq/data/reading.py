@@ -9,7 +9,7 @@ from pydantic import Field
 from conseq.config import settings
 
 Format = Literal["csv", "tsv", "inter", "jsonl", "parquet", "s3rec"]
-Repeats = Literal["keep", "first", "last"]
+Repeats = Literal["keep", "distinct", "first", "last"]
 Ties = Literal["file_order", "item_id", "random"]
 
 
@@ -28,7 +28,8 @@ class Reading:
     k_core: int | tuple[int, int] = 0
     """The fewest interactions of every user and item, or of users and of items; what has fewer goes, repeatedly."""
     repeats: Repeats = "keep"
-    """Of a user's interactions with the same item, keep all of them, the first or the last. Applied before k_core."""
+    """Of a user's interactions with the same item keep all, those at different times (distinct: a row that is there
+    twice counts once), the first or the last. Applied before k_core."""
     ties: Ties = "file_order"
     """The order of a user's interactions at equal times: as they stand in the source, by item id (as text), or random
     for each user, to see what the order decides."""

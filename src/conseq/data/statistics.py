@@ -26,6 +26,8 @@ class Tally:
         equal_times: Adjacent interactions of a user with equal times.
         judged: Users with the three interactions that leave-one-out asks for, of a log with times.
         tied_last: Those of them whose last two interactions have equal times, so that a tie rule decides which is last.
+        duplicates: Interactions that another one equals in user, item and time; the first of them is not counted.
+        duplicated_last: Users judged whose last two interactions are such: what is asked for is what came before it.
         first_time: The earliest time.
         last_time: The latest time.
     """
@@ -39,6 +41,8 @@ class Tally:
     equal_times: int = 0
     judged: int = 0
     tied_last: int = 0
+    duplicates: int = 0
+    duplicated_last: int = 0
     first_time: float | None = None
     last_time: float | None = None
 
@@ -60,15 +64,26 @@ class Tally:
         pairs.sort()
         self.repeats += int(np.count_nonzero(pairs[1:] == pairs[:-1]))
         if times is not None:
-            self._add_times(lengths, rows, times)
+            self._add_times(lengths, rows, items, times)
 
-    def _add_times(self, lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], times: Times) -> None:
+    def _add_times(
+        self,
+        lengths: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int32],
+        times: Times,
+    ) -> None:
         tied = (times[1:] == times[:-1]) & (rows[1:] == rows[:-1])
         self.equal_times += int(np.count_nonzero(tied))
         ends = np.cumsum(lengths) - 1
         judged = ends[lengths >= SHORTEST_JUDGED]
         self.judged += judged.size
         self.tied_last += int(np.count_nonzero(tied[judged - 1]))
+        self.duplicated_last += int(np.count_nonzero(tied[judged - 1] & (items[judged - 1] == items[judged])))
+        among = np.flatnonzero(np.append(tied, False) | np.insert(tied, 0, False))
+        runs = np.cumsum(np.insert(~tied, 0, True))[among]
+        within = np.sort(runs * (int(items.max()) + 1) + items[among])
+        self.duplicates += int(np.count_nonzero(within[1:] == within[:-1]))
         first, last = times.min().item(), times.max().item()
         self.first_time = first if self.first_time is None else min(first, self.first_time)
         self.last_time = last if self.last_time is None else max(last, self.last_time)
@@ -99,6 +114,8 @@ class Tally:
         ``adjacent_equal`` is the share of adjacent interactions of a user with equal times (0 where there are none),
         ``last_decided_by_tie`` the share of users whose last interaction, the test item of leave-one-out, is last only
         by the tie rule; of the users that it judges, who have three interactions and more (0 where there are none).
+        ``duplicates`` are the interactions that repeat another one's user, item and time, ``last_is_duplicate`` the
+        share of the judged users whose last interaction repeats the one before it.
         """
         if self.first_time is None:
             return None
@@ -107,4 +124,6 @@ class Tally:
             "last": self.last_time,
             "adjacent_equal": self.equal_times / max(1, self.interactions - self.users),
             "last_decided_by_tie": self.tied_last / max(1, self.judged),
+            "duplicates": self.duplicates,
+            "last_is_duplicate": self.duplicated_last / max(1, self.judged),
         }

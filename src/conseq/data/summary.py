@@ -75,9 +75,11 @@ def _times(manifest: Mapping[str, Any]) -> list[str]:
     times = manifest["times"]
     if times is None:
         return []
+    duplicates = times.get("duplicates", 0)  # logs that were prepared earlier do not say
     odd = "; are these seconds?" if times["last"] > LATEST_SECONDS else ""
     return [
         f"  times  {day(times['first'])} to {day(times['last'])}{odd}",
         f"  ties   {times['adjacent_equal']:.1%} of adjacent interactions have equal times; for "
         f"{times['last_decided_by_tie']:.1%} of the users with three or more a tie decides which is the last",
+        *([f"  twice  {duplicates:,} interactions repeat another's user, item and time"] if duplicates else []),
     ]
