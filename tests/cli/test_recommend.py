@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -30,16 +31,16 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def _json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, list[dict[str, object]]]:
+def _json(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
     assert recommend.run([*map(str, argv), "--json"]) == 0
-    shown: dict[str, list[dict[str, object]]] = json.loads(capsys.readouterr().out)
+    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
     return shown
 
 
 def test_one_history_gives_one_json_object(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = _json(capsys, bundle, "--history", "a 007 stranger", "-k", 10)
     expected = Recommender.load(bundle).recommend(["a", "007"], k=10).to_dicts()
-    assert shown == {"k": 10, "dropped": 1, "recommendations": expected}
+    assert shown == {"k": 10, "dropped": 1, "empty": [], "recommendations": expected}
     assert [one["rank"] for one in shown["recommendations"]] == [1, 2, 3]
 
 
@@ -73,7 +74,7 @@ def test_a_file_of_histories_gives_a_list_for_each(
     shown = _json(capsys, bundle, "--histories", tmp_path / "h.jsonl", "-k", 2, "--on-empty", "popular")
     model = Recommender.load(bundle)
     assert shown["recommendations"][:2] == model.recommend([["a"], ["c d"]], k=2).to_dicts()
-    assert [one["item_id"] for one in shown["recommendations"][2]] == ["b", "007"]  # type: ignore[index]
+    assert [one["item_id"] for one in shown["recommendations"][2]] == ["b", "007"]
 
 
 def test_a_file_of_histories_is_printed_as_a_table(
@@ -127,6 +128,7 @@ def test_chosen_users_of_a_log_as_one_json_object(bundle: Path, log: Path, capsy
     assert shown == {
         "k": 2,
         "dropped": 1,
+        "empty": [],
         "recommendations": {"007": Recommender.load(bundle).recommend(["b"], 2, exclude=["a"]).to_dicts()},
     }
     assert _json(capsys, bundle, "--log", log, "--users", "007 007", "-k", 2, "--exclude", "a") == shown
@@ -138,6 +140,22 @@ def test_a_user_without_a_known_item_is_named(bundle: Path, tmp_path: Path) -> N
     (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\nv,elsewhere,1\n", encoding="utf-8")
     with pytest.raises(ValueError, match="user 'v' has no item that the model knows"):
         recommend.run([str(bundle), "--log", str(tmp_path / "log.csv")])
+
+
+def test_who_has_no_known_item_is_said_whatever_is_done_about_it(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,time\nu,a,1\nv,elsewhere,1\nw,a,1\nw,elsewhere,2\n", encoding="utf-8")
+    shown = _json(capsys, bundle, "--log", log, "--on-empty", "popular", "-k", 1)
+    assert (shown["dropped"], shown["empty"]) == (2, ["v"])
+    assert shown["recommendations"]["v"][0]["item_id"] == "b"
+    for answer, words in (("popular", "answered with what is popular"), ("blank", "left without an answer")):
+        recommend.run([str(bundle), "--log", str(log), "--on-empty", answer])
+        assert f"histories without a known item: 1, {words}\n" in capsys.readouterr().err
+    (tmp_path / "h.txt").write_text("a\nelsewhere\n", encoding="utf-8")
+    shown = _json(capsys, bundle, "--histories", tmp_path / "h.txt", "--on-empty", "blank")
+    assert shown["empty"] == [1]
 
 
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_computed_or_by_its_name(

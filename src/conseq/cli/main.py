@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "compare finished runs with one another",
     "analyse": "noise, user groups, cost, representations and clusters of a stored model",
     "recommend": "recommend items for histories from a bundle",
+    "similar": "give the items nearest to items, from a bundle",
     "serve": "answer requests for recommendations over HTTP",
     "export": "write the item vectors of a bundle",
     "import-weights": "turn published weights into a bundle",

@@ -95,14 +95,15 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
     model = Recommender.load(options.bundle)
     _tell_unknown(model.item_ids.ids, asked)
     found = model.recommend_table(log, options.k, users=users, **asked)
-    dropped = unknown_in(log, log.user_ids.encode(users), model.item_ids)
+    dropped, strangers = unknown_in(log, log.user_ids.encode(users), model.item_ids)
     if not options.json:
-        _tell(dropped)
-        return _written(found, options)
+        _tell(dropped, len(strangers), options.on_empty)
+        return written(found, options.out, "recommendations")
     answers: dict[str, list[dict[str, Any]]] = {user: [] for user in users}
     for row in found.iter_rows(named=True):
         answers[row.pop("user_id")].append(row)
-    print(json.dumps({"k": options.k, "dropped": dropped, "recommendations": answers}))
+    empty = [users[row] for row in strangers]
+    print(json.dumps({"k": options.k, "dropped": dropped, "empty": empty, "recommendations": answers}))
     return 0
 
 
@@ -131,19 +132,23 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
         raise ValueError(f"{options.histories}, line {error.row + 1}: {reason}") from None
     answers = found.to_dicts() if options.histories is not None else found.to_dicts()[0]
     if options.json:
-        print(json.dumps({"k": options.k, "dropped": found.dropped, "recommendations": answers}))
+        empty = found.empty.tolist()
+        print(json.dumps({"k": options.k, "dropped": found.dropped, "empty": empty, "recommendations": answers}))
         return 0
-    _tell(found.dropped)
+    _tell(found.dropped, len(found.empty), options.on_empty)
     if options.histories is not None or options.out is not None:
-        return _written(_table(found), options)
+        return written(_table(found), options.out, "recommendations")
     for one in answers:
         print(f"{one['rank']:>4}  {one['score']:>10.4f}  {one['item_id']}")
     return 0
 
 
-def _tell(dropped: int) -> None:
+def _tell(dropped: int, empty: int, on_empty: str) -> None:
     if dropped:
         print(f"unknown items left out of the histories: {dropped}", file=sys.stderr)
+    if empty:
+        what = "answered with what is popular" if on_empty == "popular" else "left without an answer"
+        print(f"histories without a known item: {empty}, {what}", file=sys.stderr)
 
 
 def _tell_unknown(known: Sequence[str], asked: Mapping[str, Any]) -> None:
@@ -168,13 +173,22 @@ def _table(found: Recommendations) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"history": pl.Int64, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int64})
 
 
-def _written(table: pl.DataFrame, options: Options) -> int:
-    """Writes a table to the file that is asked for, or prints it."""
+def written(table: pl.DataFrame, out: Path | None, what: str) -> int:
+    """Writes a table to the file that is asked for, or prints it.
+
+    Args:
+        table: Rows of plain columns.
+        out: The file; None: standard output, as CSV.
+        what: What its rows are.
+
+    Returns:
+        The exit status.
+    """
     from conseq.serving.export import export_table
 
-    if options.out is not None:
-        export_table(table, options.out)
-        print(f"{table.height} recommendations written to {options.out}", file=sys.stderr)
+    if out is not None:
+        export_table(table, out)
+        print(f"{table.height} {what} written to {out}", file=sys.stderr)
         return 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(table.columns)

@@ -251,8 +251,8 @@ def encode_log(
         yield histories, own.numel() - histories.ids.numel()
 
 
-def unknown_in(log: InteractionLog, users: npt.NDArray[np.int64], known: Vocabulary) -> int:
-    """Gives how many interactions of a log's users are with items that a vocabulary lacks.
+def unknown_in(log: InteractionLog, users: npt.NDArray[np.int64], known: Vocabulary) -> tuple[int, list[int]]:
+    """Gives how many interactions of a log's users are with items that a vocabulary lacks, and who has no other.
 
     Args:
         log: The log.
@@ -260,10 +260,13 @@ def unknown_in(log: InteractionLog, users: npt.NDArray[np.int64], known: Vocabul
         known: The vocabulary.
 
     Returns:
-        Their number.
+        Their number, and the places in ``users`` of those whose history has no known item.
     """
     strangers = np.array([False, *(one not in known for one in log.item_ids.ids)])
-    return sum(int(strangers[log.items[log.offsets[row] : log.offsets[row + 1]]].sum()) for row in users)
+    begins, ends = log.offsets[users], log.offsets[users + 1]
+    before = np.concatenate([[0], np.cumsum(strangers[log.items])])
+    unknown = before[ends] - before[begins]
+    return int(unknown.sum()), np.flatnonzero(unknown == ends - begins).tolist()
 
 
 def read_histories(path: Path) -> Iterator[list[str]]:
