@@ -15,7 +15,7 @@ from conseq.data.splits import leave_one_out
 from conseq.methods.method import Method
 from conseq.run import runner
 from conseq.run.config import from_record
-from conseq.run.stages import say_what_never_begins, say_what_the_pick_lacks
+from conseq.run.stages import say_what_has_no_effect, say_what_never_begins, say_what_the_pick_lacks
 from conseq.training.trainer import Stopped, Trainer
 
 EARLY = {"name": "ec4srec", "updates": 1, "planned_epochs": 12}
@@ -136,3 +136,37 @@ def test_a_run_says_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     values["training"] = {**training, "epochs": 2}
     runner.run(from_record(values, source="test"), log(), folder=tmp_path / "other")
     assert "with 2 epochs they take no part" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "said"),
+    [
+        (
+            {"negatives": 8},
+            {},
+            ["negatives = 8 has no effect with the loss cross_entropy; it is of binary_cross_entropy"],
+        ),
+        ({"loss": "gbce", "negatives": 8, "calibration": 0.5}, {}, []),
+        ({"loss": "sampled_softmax", "log_q": False}, {}, []),
+        (
+            {"loss": "binary_cross_entropy", "log_q": False, "calibration": 0.1},
+            {},
+            ["calibration = 0.1 has no effect with", "log_q = False has no effect with"],
+        ),
+        ({"name": "comirec", "negatives": 7}, {"instances": "prefixes"}, []),
+        (
+            {},
+            {"instances": "prefixes", "windows": "disjoint"},
+            ["windows = disjoint has no effect with instances prefixes"],
+        ),
+        ({}, {"windows": False}, []),
+    ],
+)
+def test_settings_that_do_nothing_beside_the_others_are_said(
+    method: dict[str, Any], training: dict[str, Any], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = from_record({"method": {"name": "next_item"} | method, "training": training}, source="test")
+    say_what_has_no_effect(config.method, config.training)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(said)
+    assert all(line.startswith(f"note: {words}") for line, words in zip(lines, said, strict=True))

@@ -1,12 +1,45 @@
-"""Whether the epochs of a run are enough for what its method does in them."""
+"""Whether the epochs of a run are enough for what its method does in them, and which of its settings do nothing."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
 
 from conseq.methods.method import Method
+from conseq.methods.prediction import Loss
 from conseq.training.config import TrainingConfig
+
+_OF_LOSSES = {
+    "negatives": {"binary_cross_entropy", "sampled_softmax", "gbce"},
+    "calibration": {"gbce"},
+    "log_q": {"sampled_softmax"},
+}
+"""Settings that methods share, with the losses that read them."""
+
+
+def say_what_has_no_effect(method: object, training: TrainingConfig) -> None:
+    """Says on standard error which settings differ from their default and change nothing beside the others.
+
+    Args:
+        method: The method's settings.
+        training: How it is trained.
+    """
+    loss = getattr(method, "loss", None)
+    defaults: dict[str, object] = {}
+    if loss in get_args(Loss) and is_dataclass(method):  # a method of one's own may have losses of its own
+        defaults = {one.name: one.default for one in fields(method)}
+    for name, losses in _OF_LOSSES.items():
+        found = getattr(method, name, None)
+        if name in defaults and loss not in losses and found != defaults[name]:
+            others = " and ".join(sorted(losses))
+            print(f"note: {name} = {found} has no effect with the loss {loss}; it is of {others}", file=sys.stderr)
+    if training.instances == "prefixes" and training.windows is not True:
+        print(
+            f"note: windows = {str(training.windows).lower()} has no effect with instances prefixes, each of which "
+            "ends with the item before its next one; it is of whole histories",
+            file=sys.stderr,
+        )
 
 
 def say_what_never_begins(method: Method[Any], training: TrainingConfig) -> None:
