@@ -304,3 +304,13 @@ def test_the_list_of_files_is_that_of_the_folder(site: Path) -> None:
     told = json.loads((site / "report.json").read_text(encoding="utf-8"))
     found = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
     assert set(told["files"]) | {"report.json"} == found
+
+
+def test_a_folder_that_must_not_be_replaced_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("x")
+    monkeypatch.setattr("conseq.report.site.collect", lambda *_: pytest.fail("read"))
+    with pytest.raises(FileExistsError, match="mine holds other files"):
+        report([tmp_path], tmp_path / "mine")

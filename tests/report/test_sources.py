@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conseq.data.synthetic import cycle_log
-from conseq.report.sources import collect
+from conseq.report.sources import collect, dataset_of
 from conseq.run import runner
 from conseq.run.config import from_record
 from conseq.tuning import space_of, tune
@@ -63,3 +63,46 @@ def test_a_run_that_cannot_be_understood_does_not_stop_the_others(trained: Path,
     assert [one.name for one in sources.models] == ["good"]
     for name, reason in (("damaged", "is damaged"), ("older", "unknown key 'gone'"), ("own", "cannot be imported")):
         assert any(f"{name} is left out: " in line and reason in line for line in said)
+
+
+def test_what_is_no_file_of_records_is_passed_over_in_a_folder_and_refused_by_name(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "toy" / "one")
+    for name, line in (("events.jsonl", '{"user": 1, "item": 2}'), ("histories.jsonl", '["a", "b"]')):
+        (tmp_path / name).write_text(line + "\n")
+    assert len(collect([tmp_path], pytest.fail).records) == 1
+    (tmp_path / "damaged.jsonl").write_text('{"method": "next_it')
+    with pytest.raises(ValueError, match=r"damaged.jsonl, line 1: not a record"):
+        collect([tmp_path], pytest.fail)
+    with pytest.raises(ValueError, match=r"events.jsonl, line 1: "):
+        collect([tmp_path / "events.jsonl"], pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("source", "around", "name"),
+    [
+        ({"name": "events.csv.gz", "format": "csv"}, "runs", "events"),
+        ({"name": "events.csv.gz", "format": "csv"}, "beauty", "beauty"),
+        ({"name": "the table", "format": "table"}, "runs", "runs"),
+        (None, "runs", "runs"),
+    ],
+)
+def test_a_log_is_called_as_the_folder_around_its_runs_or_as_its_file(
+    tmp_path: Path, source: dict[str, Any] | None, around: str, name: str
+) -> None:
+    assert dataset_of(tmp_path / around / "one", {"source": source}) == name
+
+
+def test_a_run_is_called_by_its_method_and_an_encoder_that_is_not_the_usual_one(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "toy" / "one")
+    assert [one["row"] for one in collect([tmp_path], pytest.fail).records] == ["next_item (sasrec)"]
+    config = json.loads((tmp_path / "toy" / "one" / "config.json").read_text())
+    for method, encoder, called in (
+        ("duorec", "sasrec", "duorec"),
+        ("mclsr", "attentive", "mclsr"),
+        ("duorec", "gru4rec", "duorec (gru4rec)"),
+    ):
+        other = {**config, "method": {"name": method}, "encoder": {"name": encoder}}
+        (tmp_path / "toy" / "one" / "config.json").write_text(json.dumps(other))
+        assert [one["row"] for one in collect([tmp_path], pytest.fail).records] == [called]

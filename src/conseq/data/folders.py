@@ -29,10 +29,8 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
         FileExistsError: if ``folder`` is a file, or a folder with content that may not be replaced.
         OSError: if it cannot be written or the disk is full, with a path; the temporary folder is removed.
     """
+    check_place(folder, replaceable=replaceable)
     folder = Path(folder).resolve()
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; choose another place for the folder")
-    _check(folder, replaceable)
     if os.path.ismount(folder):
         raise OSError(f"{folder} is a mount point, which no other folder can take the place of; choose a folder in it")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +46,22 @@ def atomic_folder(folder: Path | str, *, replaceable: Callable[[Path], bool]) ->
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_place(folder: Path | str, *, replaceable: Callable[[Path], bool]) -> None:
+    """Does nothing if :func:`atomic_folder` may write there: what asks early, long before there is something to write.
+
+    Args:
+        folder: The folder to write.
+        replaceable: Whether a folder with content may be replaced.
+
+    Raises:
+        FileExistsError: if ``folder`` is a file, or a folder with content that may not be replaced.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another place for the folder")
+    _check(folder, replaceable)
 
 
 def _swap(temporary: Path, folder: Path, aside: Path) -> None:

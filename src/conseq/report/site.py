@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from conseq.data.folders import atomic_folder
+from conseq.data.folders import atomic_folder, check_place
 from conseq.report.addresses import slugged, slugs
 from conseq.report.importances import importances
 from conseq.report.logs import KnownLogs
@@ -63,6 +63,7 @@ def write(
     Returns:
         The path of its first page.
     """
+    check_place(out, replaceable=is_report)
     sources = collect(inputs, say)
     found = results(sources.records)
     tables = answered(tables_of(experiments), sources.records)

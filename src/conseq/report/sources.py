@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from conseq.run.config import own_encoder
 from conseq.run.folder import CONFIG, read_config
 from conseq.serving.bundle import is_bundle
 from conseq.study.folders import ASIDE, LOGS
 from conseq.study.records import Record, Told, identity, is_finished, read_records, record_of
 from conseq.study.specification import Table, load_table
 from conseq.tuning.search import SEARCH
+
+_OF_RUNS = frozenset({"runs", "run", "tuned", "models", "bundles", ""})
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,20 @@ def _inside(root: Path) -> tuple[list[Path], list[Path]]:
             folders += [run for run in sorted((folder / "trials").glob("*")) if is_finished(run)]
             names.clear()
             continue
-        files += [folder / name for name in sorted(found) if name.endswith(".jsonl")]
+        files += [file for name in sorted(found) if name.endswith(".jsonl") and _may_be_records(file := folder / name)]
     return files, folders
+
+
+def _may_be_records(file: Path) -> bool:
+    """Gives whether a file that nobody named may hold records: not where its first line is JSON of another kind."""
+    try:
+        with file.open(encoding="utf-8") as stream:
+            first = json.loads(stream.readline())
+    except (OSError, UnicodeDecodeError):
+        return False
+    except ValueError:  # a damaged line of a record is told when it is read
+        return True
+    return isinstance(first, dict) and bool({"config_hash", "metrics"} & first.keys())
 
 
 def _is_whole(folder: Path, say: Callable[[str], None]) -> bool:
@@ -112,16 +129,38 @@ def _record(folder: Path, say: Callable[[str], None]) -> Record | None:
         return None
     told = Told(
         study="",
-        row=str(written["method"]["name"]),
+        row=_called(written["method"]["name"], written["encoder"]["name"]),
         variant="",
         preset="",
-        dataset=_dataset(folder.resolve()),
+        dataset=dataset_of(folder, written.get("data")),
         history=written["training"]["history"],
     )
     return record_of(folder, told)
 
 
-def _dataset(folder: Path) -> str:
-    """Gives what the data of a run are called: as the folder around it, or around the search that it belongs to."""
+def _called(method: str, encoder: str) -> str:
+    """Gives what to call a run that no table names: its method, and the encoder where that is not the usual one."""
+    usual = method != "next_item" and encoder == own_encoder(method)
+    return method if usual else f"{method} ({encoder})"
+
+
+def dataset_of(folder: Path, data: Mapping[str, Any] | None) -> str:
+    """Gives what the data of a run are called.
+
+    Args:
+        folder: The run's folder, or that of a bundle.
+        data: What the run says of its log.
+
+    Returns:
+        The name of the folder around it, or around the search that it belongs to (``runs/beauty/iclrec-…``); where that
+        is one that folders of runs are usually called, the name of the log's file.
+    """
+    folder = folder.resolve()
     search = folder.parent.parent
-    return search.parent.name if (search / SEARCH).is_file() else folder.parent.name
+    name = search.parent.name if (search / SEARCH).is_file() else folder.parent.name
+    if name not in _OF_RUNS:
+        return name
+    source = (data or {}).get("source") or {}
+    file = str(source.get("name") or "") if isinstance(source, Mapping) else ""
+    stem = file.partition(".")[0] if source and source.get("format") != "table" else ""
+    return stem or name

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conseq.report.logs import KnownLogs
+from conseq.report.sources import dataset_of
 from conseq.run.config import SECTIONS, START, from_record
 from conseq.run.folder import read_config
 from conseq.serving.bundle import read_manifest
@@ -91,7 +92,7 @@ def _stored(path: Path, logs: KnownLogs | None, known: Mapping[tuple[str, str], 
     told = manifest.provenance
     called, wanted, digest = folder.resolve().parent.name, section(told, "data").get("hash"), _digest(told)
     log = None if logs is None else logs.trained_on(called, wanted)
-    dataset = log or called
+    dataset = log or dataset_of(folder, section(told, "data"))
     method, seed = section(told, "method").get("name", manifest.encoder.name), section(told, "training").get("seed")
     return Stored(
         path=path,
