@@ -54,6 +54,15 @@ def test_a_model_is_judged_under_a_named_protocol(model: conseq.Model) -> None:
     assert keep.metrics["HR@5"] > keep.floors["popularity"]["HR@5"]
 
 
+def test_a_model_tells_what_it_is(model: conseq.Model) -> None:
+    metric = model.config.training.metric
+    found = {history: one.metrics[metric] for history, one in model.evaluations.items()}
+    assert repr(model) == (
+        f"<conseq.Model: next_item, sasrec, {model.scorer.n_items} items, epoch {model.best_epoch} of {model.epochs}, "
+        f"test {metric} {found['exclude']:.4f} (history exclude), {found['keep']:.4f} (history keep)>"
+    )
+
+
 def test_settings_may_be_names_mappings_or_objects(tmp_path: Path) -> None:
     log = cycle_log(n_users=30, n_items=12, length=6)
     ways = [

@@ -49,6 +49,18 @@ class Model(Recommender):
         self._outcome = outcome
         self._log = log
 
+    def __repr__(self) -> str:
+        names = f"{self.config.method_name}, {self.config.encoder_name}"
+        metric = self.config.training.metric
+        judged = ", ".join(
+            f"{one.metrics[metric]:.4f} (history {history})"
+            for history, one in sorted(self.evaluations.items())
+            if metric in one.metrics
+        )
+        test = f", test {metric} {judged}" if judged else ""
+        epoch = f"epoch {self.best_epoch or self.epochs} of {self.epochs}"
+        return f"<conseq.Model: {names}, {self.scorer.n_items:,} items, {epoch}{test}>"
+
     @classmethod
     def load(cls, path: Path | str, *, device: object = "cpu") -> NoReturn:
         """Refuses: a bundle holds what recommends, and neither log nor evaluations. :meth:`Recommender.load` reads it.
