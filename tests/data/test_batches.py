@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from conseq.data.batches import Times, check_ids, seconds, text_ids
+from conseq.data.reading import TimeUnit
 
 
 def _place(row: int) -> str:
@@ -147,3 +148,37 @@ def test_spaces_around_times_are_no_part_of_them() -> None:
     assert found.dtype.name == "int64"
     assert found.tolist() == [10, 20, 30]
     assert seconds(pl.Series([" 1.5", " 2014-07-23"]), "log", str).tolist() == [1.5, 1406073600.0]
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "expected"),
+    [
+        (pl.Series([1406073600000, 1406073601000]), "ms", [1406073600, 1406073601]),
+        (pl.Series([1406073600000, 1406073600250]), "ms", [1406073600.0, 1406073600.25]),
+        (pl.Series([1500.0, 3000.0]), "ms", [1.5, 3.0]),
+        (pl.Series(["2000000", " 1e6 "]), "us", [2, 1]),
+        (pl.Series([3_000_000_000]), "ns", [3]),
+        (pl.Series([-1500]), "ms", [-1.5]),
+    ],
+)
+def test_numbers_may_count_parts_of_a_second(times: pl.Series, unit: TimeUnit, expected: list[float]) -> None:
+    found = seconds(times, "log", lambda row: f"row {row}", unit=unit)
+    assert found.tolist() == expected
+    assert found.dtype == (np.int64 if all(isinstance(one, int) for one in expected) else np.float64)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (pl.Series([1, None]), "log, row 1: the time is missing"),
+        (
+            pl.Series(["1000", "2014-07-23"]),
+            r"log, row 1: time_unit='ms' is of times that are numbers; found '2014-07-23'",
+        ),
+        (pl.Series([date(2014, 7, 23)]), "is of times that are numbers, and the time column holds Date; leave it out"),
+        (pl.Series([math.inf]), "log, row 0: time inf is not finite"),
+    ],
+)
+def test_a_unit_is_not_of_dates_and_what_is_no_time_is_named_as_ever(times: pl.Series, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        seconds(times, "log", lambda row: f"row {row}", unit="ms")

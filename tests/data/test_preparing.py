@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -154,8 +155,20 @@ def test_the_guess_and_the_filters_are_logged(caplog: pytest.LogCaptureFixture) 
 
 
 def test_milliseconds_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
-    read(_table(("a", "x", 1406073600000)))
-    assert "as Unix seconds that is past the year 5000" in caplog.text
+    for ticks, unit in ((1406073600000, "ms"), (1406073600000000, "us"), (1406073600000000000, "ns")):
+        caplog.clear()
+        read(_table(("a", "x", ticks)))
+        assert f"as Unix seconds that is past the year 5000: say time_unit='{unit}'?" in caplog.text
+        log = read(_table(("a", "x", ticks)), time_unit=unit)  # type: ignore[arg-type]
+        assert log.times is not None
+        assert log.times.dtype == np.int64
+        assert log.times.tolist() == [1406073600]
+        assert log.manifest["order"] == {"by": "time", "ties": "file_order", "time_unit": unit}
+
+
+def test_a_unit_is_of_times_that_are_numbers() -> None:
+    with pytest.raises(ValueError, match="the table has no times, so they have no unit; leave time_unit out"):
+        read(pl.DataFrame({"user": ["a"], "item": ["x"]}), time_unit="ms")
 
 
 def test_a_file_is_recorded_by_name_size_and_hash(write: Callable[[str, str | bytes], Path], tmp_path: Path) -> None:

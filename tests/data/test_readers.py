@@ -235,3 +235,8 @@ def test_the_papers_logs_are_five_cores_already(real_data: Path) -> None:
     filters: Any = log.manifest["filters"]
     assert filters[0]["rounds"] == 0
     assert filters[0]["before"] == filters[0]["after"]
+
+
+def test_a_log_is_told_in_one_line() -> None:
+    assert repr(read(TABLE)) == "<conseq.InteractionLog: 3 users, 3 items, 5 interactions, by times>"
+    assert repr(read(TABLE, time="-")).endswith("5 interactions, by the order of the source>")

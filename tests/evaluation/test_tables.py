@@ -77,12 +77,40 @@ def test_every_part_has_its_line(evaluation: Evaluation) -> None:
 def test_a_comparison_says_what_was_compared_with_what(evaluation: Evaluation) -> None:
     found = compare(evaluation, replace(evaluation, model="other"), ["HR@5"])
     text = as_text(comparison_table(found, evaluation.protocol))
-    assert text.splitlines()[0].strip() == f"Paired comparison: {evaluation.protocol}"
+    assert text.splitlines()[0].strip() == f"Paired comparison with TableScorer: {evaluation.protocol}"
     assert "95 % interval" in text
     narrow = compare(evaluation, replace(evaluation, model="other"), ["HR@5"], confidence=0.805)
     assert "80.5 % interval" in as_text(comparison_table(narrow, evaluation.protocol))
-    assert cells(text, "HR@5")[1:3] == ["TableScorer", "other"]
-    assert cells(text, "HR@5")[5:] == ["+0.0000", "+0.0000 … +0.0000", "1.0000", "1.0000", "1.0000"]
+    assert cells(text, "HR@5")[1] == "other"
+    assert cells(text, "HR@5")[4:] == ["+0.0000", "+0.0000 … +0.0000", "1.0000", "1.0000", "1.0000"]
+
+
+def test_where_not_all_are_compared_with_the_same_each_line_says_with_what(evaluation: Evaluation) -> None:
+    names = [("one", "two"), ("two", "three")]
+    found = [
+        one
+        for first, second in names
+        for one in compare(replace(evaluation, model=first), replace(evaluation, model=second), ["HR@5"])
+    ]
+    text = as_text(comparison_table(found, evaluation.protocol))
+    assert text.splitlines()[0].strip() == f"Paired comparison: {evaluation.protocol}"
+    rows = [line for line in text.splitlines() if "HR@5" in line]
+    assert [[cell.strip() for cell in row.split("│")[2:4]] for row in rows] == [["one", "two"], ["two", "three"]]
+
+
+def test_values_stand_beside_those_of_what_they_are_compared_with(evaluation: Evaluation) -> None:
+    (one,) = compare(evaluation, replace(evaluation, model="other", ranks=evaluation.ranks + 1), ["MRR"])
+    assert one.first_value > one.second_value
+    text = as_text(comparison_table([one], evaluation.protocol))
+    assert cells(text, "MRR")[2:4] == [f"{one.second_value:.4f}", f"{one.first_value:.4f}"]
+
+
+def test_an_evaluation_is_told_in_one_line(evaluation: Evaluation) -> None:
+    assert repr(evaluation) == (
+        f"<conseq.Evaluation of TableScorer: {evaluation.protocol}; 4 users; HR@10 {evaluation.metrics['HR@10']:.4f}, "
+        f"HR@20 {evaluation.metrics['HR@20']:.4f}, NDCG@10 {evaluation.metrics['NDCG@10']:.4f}, "
+        f"NDCG@20 {evaluation.metrics['NDCG@20']:.4f}, MRR {evaluation.metrics['MRR']:.4f}>"
+    )
 
 
 def test_plain_text_has_no_colours(evaluation: Evaluation) -> None:

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import polars as pl
 
 from conseq.data.columns import Columns
-from conseq.data.reading import Format
+from conseq.data.reading import Format, TimeUnit
 
 Times = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 # Larger than any time in seconds that a log can hold (the year 5138), smaller than today's in milliseconds.
 LATEST_SECONDS = 10**11
 _EXACT_FLOAT = 2.0**53
+_PER_SECOND: dict[TimeUnit, int] = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M%#z")
 
 
@@ -119,7 +120,7 @@ def check_ids(ids: pl.Series, source: str, role: str, place: Callable[[int], str
         raise ValueError(f"{source}, {place(row)}: the {role} is missing; every interaction needs a user and an item")
 
 
-def seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Times:
+def seconds(times: pl.Series, source: str, place: Callable[[int], str], *, unit: TimeUnit = "s") -> Times:
     """Gives times as Unix seconds: int64 where every one is a whole number, otherwise float64.
 
     Dates and datetimes without a zone are read as UTC.
@@ -128,13 +129,19 @@ def seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Times
         times: Numbers (Unix seconds), text (numbers or ISO 8601 dates), dates or datetimes.
         source: The log's name, for errors.
         place: Gives the words for a row.
+        unit: What numbers count. As a float of seconds, a time of today is exact to about a quarter of a microsecond.
 
     Returns:
         One finite number per row.
 
     Raises:
-        ValueError: if a time is missing, not finite or cannot be read; the message names the line or row.
+        ValueError: if a time is missing, not finite or cannot be read, or is a date though a unit is named; the message
+            names the line or row.
     """
+    return _seconds(times, source, place) if unit == "s" else _seconds_of_units(times, source, place, unit)
+
+
+def _seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Times:
     if times.dtype == pl.String:
         numbers = _seconds_of_text(times)
     elif isinstance(times.dtype, pl.Date | pl.Datetime):
@@ -159,6 +166,29 @@ def seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Times
             "write 2014-07-23, or Unix seconds"
         )
     return found
+
+
+def unit_of(latest: float) -> TimeUnit:
+    """Gives the unit in which a log's latest time, as a number, is a time until the year 5138."""
+    return next((unit for unit, n in _PER_SECOND.items() if latest <= LATEST_SECONDS * n), "ns")
+
+
+def _seconds_of_units(times: pl.Series, source: str, place: Callable[[int], str], unit: TimeUnit) -> Times:
+    """Gives the seconds of numbers that count a part of a second."""
+    told = f"time_unit={unit!r} is of times that are numbers"
+    if isinstance(times.dtype, pl.Date | pl.Datetime):
+        raise ValueError(f"{source}: {told}, and the time column holds {times.dtype}; leave it out")
+    if times.dtype == pl.String:
+        texts = times.str.strip_chars()
+        others = texts.cast(pl.Float64, strict=False).is_null() & (texts != "").fill_null(value=False)
+        if others.any():
+            row = cast("int", others.arg_max())
+            raise ValueError(f"{source}, {place(row)}: {told}; found {times[row]!r}")
+    numbers = _seconds(times, source, place)
+    per_second = _PER_SECOND[unit]
+    if numbers.dtype == np.int64 and not (numbers % per_second).any():
+        return numbers // per_second
+    return whole_if_exact(numbers / per_second)
 
 
 def _days_without_dashes(times: Times) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from conseq.data.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InteractionLog:
     """Every user's items in time order, as flat arrays (in memory or memory-mapped).
 
@@ -45,3 +45,8 @@ class InteractionLog:
     def __len__(self) -> int:
         """Interactions in the log."""
         return int(self.items.size)
+
+    def __repr__(self) -> str:
+        order = "the order of the source" if self.times is None else "times"
+        counts = f"{self.n_users:,} users, {self.n_items:,} items, {len(self):,} interactions"
+        return f"<conseq.InteractionLog: {counts}, by {order}>"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from conseq.data.batches import LATEST_SECONDS, Source
+from conseq.data.batches import LATEST_SECONDS, Source, unit_of
 from conseq.data.columns import sounds_like_time
 from conseq.data.filters import Kept, Sizes, core, count_into, everything, largest_core, without_repeats
 from conseq.data.ordering import by_user
@@ -49,10 +49,12 @@ def prepare_into(
     least = reading.least
     logger.info("reading %s: %s", source.name, described(source))
     _tell_of_order(source)
-    store = ingest(source, work, rows_in_memory=rows_in_memory)
+    store = ingest(source, work, time_unit=reading.time_unit, rows_in_memory=rows_in_memory)
     logger.info("%s: read %s", source.name, everything(store).sizes)
     if reading.ties != "file_order" and store.times is None:
         raise ValueError(f"{source.name} has no times, so there are no ties; leave ties at file_order")
+    if reading.time_unit != "s" and store.times is None:
+        raise ValueError(f"{source.name} has no times, so they have no unit; leave time_unit out")
     if reading.tie_seed and reading.ties != "random":
         raise ValueError(f"tie_seed={reading.tie_seed} is of random ties alone, found ties={reading.ties!r}")
     rule = tie_rule(reading, store.user_ids, store.item_ids)
@@ -71,7 +73,10 @@ def prepare_into(
         "times": times,
     }
     if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
-        logger.warning("%s: times reach %s; as Unix seconds that is past the year 5000", source.name, tally.last_time)
+        logger.warning(
+            "%s: times reach %s; as Unix seconds that is past the year 5000: say time_unit='%s'?",
+            *(source.name, tally.last_time, unit_of(tally.last_time)),
+        )
     if tally.duplicated_last:
         logger.warning(
             "%s: %s interactions repeat another one's user, item and time; for %s of %s users the last one does, so "
@@ -140,7 +145,8 @@ def source_record(source: Source) -> dict[str, object]:
 
 def _order_record(reading: Reading, *, timed: bool) -> dict[str, object]:
     seed = {"tie_seed": reading.tie_seed} if reading.ties == "random" else {}
-    return {"by": "time" if timed else "source", "ties": reading.ties, **seed}
+    unit = {"time_unit": reading.time_unit} if reading.time_unit != "s" else {}
+    return {"by": "time" if timed else "source", "ties": reading.ties, **seed, **unit}
 
 
 def _filtered(

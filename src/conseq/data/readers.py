@@ -21,7 +21,7 @@ from conseq.data.json_lines import open_json_lines
 from conseq.data.log import InteractionLog
 from conseq.data.prepared import load, prepared_folder
 from conseq.data.preparing import prepare_into
-from conseq.data.reading import Format, Reading, Repeats, Ties
+from conseq.data.reading import Format, Reading, Repeats, Ties, TimeUnit
 from conseq.data.s3rec_text import open_s3rec_text
 from conseq.data.several import format_of, found_files, joined, one_format
 
@@ -37,6 +37,7 @@ def read(  # noqa: PLR0913  (one for each setting of Reading)
     user: str | None = None,
     item: str | None = None,
     time: str | None = None,
+    time_unit: TimeUnit = "s",
     format: Format | None = None,  # noqa: A002  (the word users know)
     k_core: int | tuple[int, int] = 0,
     repeats: Repeats = "keep",
@@ -58,6 +59,7 @@ def read(  # noqa: PLR0913  (one for each setting of Reading)
         item: The item column; guessed from its name where not given.
         time: The time column (Unix seconds, ISO dates or datetimes); guessed where not given. Where there is none, or
             with ``"-"``, the order of the source is the order in time.
+        time_unit: What times that are numbers count: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"`` since 1970.
         format: How a file is written; from its suffix where not given.
         k_core: The fewest interactions of every user and item, or a pair: of users, of items. Users and items with
             fewer are taken out, repeatedly.
@@ -76,7 +78,7 @@ def read(  # noqa: PLR0913  (one for each setting of Reading)
             the filters leave nothing.
     """
     choice: dict[str, object] = {"user": user, "item": item, "time": time, "format": format}
-    choice |= {"k_core": k_core, "repeats": repeats, "ties": ties, "tie_seed": tie_seed}
+    choice |= {"time_unit": time_unit, "k_core": k_core, "repeats": repeats, "ties": ties, "tie_seed": tie_seed}
     reading = parse(Reading, choice, source="read()")
     if isinstance(source, str | os.PathLike) and _is_prepared(Path(source)):
         if reading != Reading():

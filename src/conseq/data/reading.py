@@ -10,6 +10,7 @@ from conseq.config import settings
 
 Format = Literal["csv", "tsv", "inter", "jsonl", "parquet", "s3rec"]
 Repeats = Literal["keep", "distinct", "first", "last"]
+TimeUnit = Literal["s", "ms", "us", "ns"]
 Ties = Literal["file_order", "item_id", "random"]
 
 
@@ -23,6 +24,8 @@ class Reading:
     """The item column. Where not given, it is guessed from its name, and shown."""
     time: str | None = None
     """The time column: Unix seconds or ISO dates. Where not given, it is guessed; - takes the order of the source."""
+    time_unit: TimeUnit = "s"
+    """What times that are numbers count: seconds, milliseconds, microseconds or nanoseconds since 1970."""
     format: Format | None = None
     """How the file is written. Where not given, its name tells: .csv, .tsv, .inter, .jsonl, .parquet, .txt (s3rec)."""
     k_core: int | tuple[int, int] = 0

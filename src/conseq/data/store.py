@@ -13,6 +13,7 @@ import polars as pl
 
 from conseq.data.batches import Source, Times, check_ids, seconds
 from conseq.data.files import append
+from conseq.data.reading import TimeUnit
 
 ROWS_IN_MEMORY = 1 << 20
 
@@ -117,7 +118,9 @@ class RowStore:
             yield Rows(users, items, times, np.arange(start, start + n) if places else None)
 
 
-def ingest(source: Source, folder: Path, *, rows_in_memory: int = ROWS_IN_MEMORY) -> RowStore:
+def ingest(
+    source: Source, folder: Path, *, time_unit: TimeUnit = "s", rows_in_memory: int = ROWS_IN_MEMORY
+) -> RowStore:
     """Gives the interactions of ``source`` as integers, written to ``folder``.
 
     In memory are one batch and the two vocabularies, never all interactions.
@@ -125,6 +128,7 @@ def ingest(source: Source, folder: Path, *, rows_in_memory: int = ROWS_IN_MEMORY
     Args:
         source: The log; it is read once.
         folder: An empty folder.
+        time_unit: What times that are numbers count.
         rows_in_memory: For :class:`RowStore`.
 
     Returns:
@@ -148,7 +152,7 @@ def ingest(source: Source, folder: Path, *, rows_in_memory: int = ROWS_IN_MEMORY
             append(user_file, users.encode(batch.users))
             append(item_file, items.encode(batch.items))
             if batch.times is not None:
-                times = seconds(batch.times, source.name, batch.place)
+                times = seconds(batch.times, source.name, batch.place, unit=time_unit)
                 append(time_file, times)
                 parts.append((times.size, times.dtype))
             n_rows += len(batch.users)

@@ -31,13 +31,14 @@ def _source(manifest: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"  {role:<6} column {column['name']!r}" + (" (guessed from its name)" if column["guessed"] else "")
             )
+    unit = f" (read as {order['time_unit']})" if "time_unit" in order else ""
     ties = {
         "file_order": "keep the order of the source",
         "item_id": "are ordered by item id",
         "random": f"are in a random order, seed {order.get('tie_seed')}",
     }[order["ties"]]
     lines.append(
-        "  order  by time; equal times " + ties
+        f"  order  by time{unit}; equal times " + ties
         if order["by"] == "time"
         else "  order  of the source, which has no times"
     )

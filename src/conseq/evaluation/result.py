@@ -20,9 +20,10 @@ from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.slices import Slices
 
 _FORMAT = 1
+_SHOWN = frozenset({"HR@10", "NDCG@10", "HR@20", "NDCG@20", "MRR"})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """How one model ranked the held-out items of every user.
 
@@ -54,6 +55,10 @@ class Evaluation:
     floors: dict[str, dict[str, float]] = field(default_factory=dict)
     slices: Slices = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items() if name in _SHOWN)
+        return f"<conseq.Evaluation of {self.model}: {self.protocol}; {len(self.users):,} users; {shown}>"
 
     def per_user(self, metric: str) -> Floats:
         """Gives the value of any metric of ranks for every user, float64 ``[B]``, also one that was not asked for."""

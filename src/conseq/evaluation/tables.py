@@ -49,14 +49,19 @@ def slices_table(evaluation: Evaluation, metrics: Sequence[str]) -> Table:
 
 
 def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> Table:
-    """Gives paired comparisons, one per line; ``protocol`` is the one that all were judged under."""
-    table = _titled(f"Paired comparison: {protocol}")
+    """Gives paired comparisons, one per line; ``protocol`` is the one that all were judged under.
+
+    What all are compared with stands in the title, and not in every line.
+    """
+    references = list(dict.fromkeys(one.first for one in comparisons))
+    one_reference = len(references) == 1
+    table = _titled(f"Paired comparison{f' with {references[0]}' if one_reference else ''}: {protocol}")
     headings: tuple[str, ...] = (
         "metric",
-        "first",
-        "second",
-        "",
-        "",
+        *(() if one_reference else ("compared with",)),
+        "model",
+        "its value",
+        "beside",
         "difference",
         " / ".join(dict.fromkeys(f"{100 * one.difference.confidence:g} % interval" for one in comparisons)),
         "p (bootstrap)",
@@ -66,19 +71,19 @@ def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> T
     several = any(max(one.seeds) > 1 for one in comparisons)
     headings += ("seeds", "p (seeds)") if several else ()
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in headings[:3] else "right")
+        table.add_column(heading, justify="left" if heading in {"metric", "compared with", "model"} else "right")
     for one in comparisons:
         change = one.difference
         table.add_row(
             one.metric,
-            escape(one.first),
+            *(() if one_reference else (escape(one.first),)),
             escape(one.second),
-            f"{one.first_value:.4f}",
             f"{one.second_value:.4f}",
+            f"{one.first_value:.4f}",
             f"{change.value:+.4f}",
             f"{change.low:+.4f} … {change.high:+.4f}",
             *(f"{p:.4f}" for p in (one.p_bootstrap, one.p_t, one.p_adjusted)),
-            *([f"{one.seeds[0]}, {one.seeds[1]}", _number(one.p_seeds, "p")] if several else []),
+            *([f"{one.seeds[1]}, {one.seeds[0]}", _number(one.p_seeds, "p")] if several else []),
         )
     return table
 
@@ -93,7 +98,7 @@ def as_text(table: Table, *, width: int = 160) -> str:
 
 def _titled(title: str, *, caption: str | None = None) -> Table:
     """Gives an empty table that is as wide as its title, so that the protocol stands in one line."""
-    return Table(title=title, caption=caption, min_width=max(len(title), len(caption or "")))
+    return Table(title=escape(title), caption=caption, min_width=max(len(title), len(caption or "")))
 
 
 def _number(value: float | None, name: str) -> str:

@@ -29,9 +29,11 @@ _START = (
 _STARTING = "conseq.run.starting"
 # Lists of names, reading of settings, and what is shown: none of them decides what a run learns.
 _LEFT_OUT = frozenset({"conseq.methods", "conseq.encoders", "conseq.config", "conseq.training.records"})
-# An analysis is made of a run: what joins the run's parts decides no more of the one than of the other.
+# An analysis is made of a run: what joins the run's parts, and puts folders in their place, decides no more of the one
+# than of the other.
 _LEFT_OUT_OF_ANALYSES = _LEFT_OUT | {
     "conseq.analyses",
+    "conseq.data.folders",
     "conseq.run.config",
     "conseq.run.provenance",
     "conseq.run.runner",
