@@ -36,6 +36,15 @@ class Mine(Method):
         super().__init__(train, backbone)
 
 
+class PlainConfig:
+    weight: float = 0.5
+
+
+class Undecorated(Method):
+    def __init__(self, config: PlainConfig, train, backbone):
+        super().__init__(train, backbone)
+
+
 class WithoutConfig(Method):
     def __init__(self, train, backbone):
         super().__init__(train, backbone)
@@ -93,6 +102,7 @@ def test_settings_of_ones_own_are_checked_like_ours(own: str) -> None:
         ("{}:Absent", "cannot be imported: .*Absent"),
         ("{}:a_function", "is not a class"),
         ("{}:WithoutConfig", "expected a Method whose __init__ takes `config"),
+        ("{}:Undecorated", "its settings class PlainConfig must be made with @conseq.config.settings"),
         ("nowhere_at_all:Mine", "cannot be imported: No module named 'nowhere_at_all'"),
     ],
 )

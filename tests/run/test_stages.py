@@ -11,11 +11,20 @@ import pytest
 import torch
 from tests.run.test_runner import SMALL, log
 
+from conseq.data.sequences import Sequences
 from conseq.data.splits import leave_one_out
+from conseq.data.train_set import TrainSet
+from conseq.encoders.sasrec import SASRecConfig
 from conseq.methods.method import Method
+from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.run import runner
 from conseq.run.config import from_record
-from conseq.run.stages import say_what_has_no_effect, say_what_never_begins, say_what_the_pick_lacks
+from conseq.run.stages import (
+    say_what_has_no_effect,
+    say_what_is_never_called,
+    say_what_never_begins,
+    say_what_the_pick_lacks,
+)
 from conseq.training.trainer import Stopped, Trainer
 
 EARLY = {"name": "ec4srec", "updates": 1, "planned_epochs": 12}
@@ -170,3 +179,25 @@ def test_settings_that_do_nothing_beside_the_others_are_said(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(said)
     assert all(line.startswith(f"note: {words}") for line, words in zip(lines, said, strict=True))
+
+
+class _Misspelt(NextItem):
+    """Means to be asked between epochs, and has a helper of its own."""
+
+    def begin_epochs(self, epoch: int, rng: torch.Generator) -> None:
+        raise AssertionError("never called")
+
+    def losses_of(self) -> None:
+        pass
+
+    def _loss(self) -> None:
+        pass
+
+
+def test_a_misspelt_part_of_a_method_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    train = TrainSet(Sequences.from_lists([[1, 2, 3]]), torch.arange(1), 3, instances="whole", max_length=5)
+    encoder = SASRecConfig(width=8, layers=1, heads=1, max_length=5)
+    say_what_is_never_called(_Misspelt(NextItemConfig(), train, encoder))
+    assert capsys.readouterr().err == (
+        "note: _Misspelt.begin_epochs is never called by the trainer; it calls begin_epoch\n"
+    )

@@ -160,7 +160,14 @@ def method_class(name: str) -> tuple[type[Method[Any]], type[Any]]:
     found = _imported(name, "method", METHODS)
     hints = typing.get_type_hints(found.__init__) if issubclass(found, Method) else {}
     if "config" not in hints:
-        raise ValueError(f"method {name!r}: expected a Method whose __init__ takes `config: <its settings class>`")
+        raise ValueError(
+            f"method {name!r}: expected a Method whose __init__ takes `config: <its settings class>`, annotated so"
+        )
+    if not hasattr(hints["config"], "__pydantic_fields__"):
+        raise ValueError(
+            f"method {name!r}: its settings class {getattr(hints['config'], '__name__', hints['config'])} must be made "
+            "with @conseq.config.settings"
+        )
     return found, hints["config"]
 
 

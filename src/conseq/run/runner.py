@@ -28,7 +28,7 @@ from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class, one_of
 from conseq.run.folder import claimed
 from conseq.run.provenance import versions
-from conseq.run.stages import say_what_has_no_effect, say_what_never_begins, say_what_the_pick_lacks
+from conseq.run.stages import say_before_training, say_what_the_pick_lacks
 from conseq.run.starting import begin, check_made_by, weights_of
 from conseq.run.watching import Show, finishing_the_step, watchers
 from conseq.serving.bundle import encoder_name, save_bundle
@@ -181,8 +181,7 @@ def _training(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         with _of_the_settings():
             method = build(config, split, device, item_ids=log.item_ids)
-        say_what_has_no_effect(config.method, config.training)
-        say_what_never_begins(method, config.training)
+        say_before_training(method, config.method, config.training)
         _begin(method, config, log, start, show=show)
         if folder is not None:
             encoder_name(config.encoder)  # of an encoder that no bundle can name it is said before the training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
@@ -10,12 +11,28 @@ from conseq.methods.method import Method
 from conseq.methods.prediction import Loss
 from conseq.training.config import TrainingConfig
 
+_CALLED = ("loss", "updates", "groups", "begin_epoch", "first_epochs", "later")
+"""What a method may define for the trainer."""
+
 _OF_LOSSES = {
     "negatives": {"binary_cross_entropy", "sampled_softmax", "gbce"},
     "calibration": {"gbce"},
     "log_q": {"sampled_softmax"},
 }
 """Settings that methods share, with the losses that read them."""
+
+
+def say_before_training(method: Method[Any], settings: object, training: TrainingConfig) -> None:
+    """Says on standard error what of an experiment takes no part in its training.
+
+    Args:
+        method: The method.
+        settings: Its settings.
+        training: How it is trained.
+    """
+    say_what_has_no_effect(settings, training)
+    say_what_is_never_called(method)
+    say_what_never_begins(method, training)
 
 
 def say_what_has_no_effect(method: object, training: TrainingConfig) -> None:
@@ -40,6 +57,22 @@ def say_what_has_no_effect(method: object, training: TrainingConfig) -> None:
             "ends with the item before its next one; it is of whole histories",
             file=sys.stderr,
         )
+
+
+def say_what_is_never_called(method: Method[Any]) -> None:
+    """Says on standard error which functions of a method are called almost like one that the trainer calls.
+
+    Args:
+        method: The method, maybe of the user's own.
+    """
+    kinds = [kind for kind in type(method).__mro__ if not kind.__module__.startswith(("conseq.", "torch.", "builtins"))]
+    for name in sorted({name for kind in kinds for name, one in vars(kind).items() if callable(one)}):
+        near = difflib.get_close_matches(name, _CALLED, n=1, cutoff=0.85)
+        if near and not name.startswith("_") and name not in _CALLED and not hasattr(Method, name):
+            print(
+                f"note: {type(method).__name__}.{name} is never called by the trainer; it calls {near[0]}",
+                file=sys.stderr,
+            )
 
 
 def say_what_never_begins(method: Method[Any], training: TrainingConfig) -> None:
