@@ -27,7 +27,7 @@ from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.nn.items import ItemTable
 from conseq.serving import bundle
-from conseq.serving.bundle import encoder_name, load_bundle, read_manifest, save_bundle
+from conseq.serving.bundle import bundle_in, encoder_name, load_bundle, read_manifest, save_bundle
 from conseq.serving.recommender import Recommender
 
 IDS = ["007", "7", "a b", "line\nbreak", "ключ", ""]
@@ -294,10 +294,13 @@ def test_a_folder_that_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
             load_bundle(place)
 
 
-def test_the_folder_above_a_bundle_points_to_it(tmp_path: Path) -> None:
+def test_the_folder_of_a_run_means_the_bundle_in_it(tmp_path: Path) -> None:
     _save(tmp_path / "run" / "bundle")
-    with pytest.raises(FileNotFoundError, match=r"run is not a bundle.*there is one at .*run/bundle"):
-        load_bundle(tmp_path / "run")
+    assert read_manifest(tmp_path / "run") == read_manifest(tmp_path / "run" / "bundle")
+    assert load_bundle(tmp_path / "run").item_ids == load_bundle(tmp_path / "run" / "bundle").item_ids
+    assert bundle_in(tmp_path / "run") == tmp_path / "run" / "bundle"
+    assert bundle_in(tmp_path / "run" / "bundle") == tmp_path / "run" / "bundle"
+    assert bundle_in(tmp_path) == tmp_path
 
 
 def _edit(folder: Path, **changes: object) -> None:

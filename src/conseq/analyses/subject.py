@@ -90,7 +90,7 @@ def subject_of(
     path = Path(path)
     is_run = (path / "config.json").exists()
     where = resolve_device(device)
-    bundle = load_bundle(path / "bundle" if is_run else path, where)
+    bundle = load_bundle(path, where)
     forget_other_users(bundle, log)
     own = renumber(log, bundle.item_ids, unknown=unknown)
     cut = cut_of(bundle, slicing)

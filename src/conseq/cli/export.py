@@ -14,7 +14,7 @@ class Options:
     """Writes the item ids and item vectors of a bundle to a file."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
-    """The bundle's folder."""
+    """A bundle, or a run's folder."""
     out: Annotated[Path, tyro.conf.Positional]
     """The file to write."""
     format: Literal["npz", "parquet", "safetensors"] | None = None

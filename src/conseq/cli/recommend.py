@@ -24,7 +24,7 @@ class Options:
     """Recommends items for one history, a file of them, or the users of a log."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
-    """The bundle's folder."""
+    """A bundle, or a run's folder."""
     history: str | None = None
     """Item ids separated by spaces, oldest first."""
     history_json: str | None = None

@@ -24,7 +24,7 @@ class Options:
     """Gives the items whose vectors have the largest cosine with those of given items, or of every item."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
-    """The bundle's folder."""
+    """A bundle, or a run's folder."""
     items: str | None = None
     """Items: ids separated by spaces, a JSON array, or @FILE with one id per line; all items where not given."""
     out: Path | None = None

@@ -88,7 +88,7 @@ def section(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _stored(path: Path, logs: KnownLogs | None, known: Mapping[tuple[str, str], Record]) -> Stored:
     inside = path.name == "bundle" and _is_run(path.parent)
     folder = path.parent if inside else path
-    manifest = read_manifest(folder / "bundle" if _is_run(folder) else folder)
+    manifest = read_manifest(folder)
     told = manifest.provenance
     called, wanted, digest = folder.resolve().parent.name, section(told, "data").get("hash"), _digest(told)
     log = None if logs is None else logs.trained_on(called, wanted)

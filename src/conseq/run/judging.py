@@ -62,8 +62,7 @@ def judge_bundle(
         ValueError: if the log has items that the bundle does not know and ``unknown`` is ``error``, or an argument has
             a value that it cannot have.
     """
-    folder = path / "bundle" if (path / "config.json").exists() else path
-    bundle = load_bundle(folder, resolve_device(device))
+    bundle = load_bundle(path, resolve_device(device))
     forget_other_users(bundle, log)
     cut = cut_of(bundle, slicing)
     tell_of_other_log(bundle, cut, log)

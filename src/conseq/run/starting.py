@@ -14,16 +14,11 @@ from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.run.config import START, RunConfig, from_record, read_experiment
 from conseq.run.folder import CONFIG
-from conseq.serving.bundle import WEIGHTS, encoder_name, load_bundle, read_manifest
+from conseq.serving.bundle import WEIGHTS, bundle_in, encoder_name, load_bundle, read_manifest
 
 _TABLE = "items.weight"
 # Vectors of the users of a log: in another one the same row is another user.
 _OF_USERS = frozenset({"users", "known"})
-
-
-def bundle_of(path: Path) -> Path:
-    """Gives the bundle meant by ``path``, a bundle or the folder of a finished run."""
-    return path / "bundle" if (path / CONFIG).exists() else path
 
 
 def weights_of(path: Path) -> str:
@@ -39,10 +34,9 @@ def weights_of(path: Path) -> str:
         FileNotFoundError: if there is no bundle.
         ValueError: if what is there is none, or one of a newer version.
     """
-    folder = bundle_of(path)
-    files = read_manifest(folder).files
+    files = read_manifest(path).files
     if WEIGHTS not in files:
-        raise ValueError(f"{folder}: its manifest says nothing about {WEIGHTS}; the bundle must be saved again")
+        raise ValueError(f"{path}: its manifest says nothing about {WEIGHTS}; the bundle must be saved again")
     return files[WEIGHTS].sha256
 
 
@@ -59,7 +53,7 @@ def encoder_of(path: Path) -> dict[str, Any]:
         FileNotFoundError: if there is no bundle.
         ValueError: if what is there is none, or one of a newer version.
     """
-    record = read_manifest(bundle_of(path)).encoder
+    record = read_manifest(path).encoder
     return {"name": record.name, **record.settings}
 
 
@@ -127,7 +121,7 @@ def begin(encoder: Encoder, settings: Backbone[Encoder], item_ids: Vocabulary, p
         ValueError: if the bundle is damaged, is of another encoder or of one with other settings, or knows none of the
             items.
     """
-    folder = bundle_of(path)
+    folder = bundle_in(path)
     bundle = load_bundle(folder)
     check_same_encoder(settings, bundle.settings, source=str(folder))
     numbers = torch.tensor([bundle.item_ids.number(one) or 0 for one in item_ids.ids])

@@ -143,13 +143,19 @@ def save_bundle(
         (new / MANIFEST).write_text(json.dumps(to_json(manifest), indent=1, allow_nan=False), encoding="utf-8")
 
 
+def bundle_in(path: Path) -> Path:
+    """Gives the bundle meant by ``path``: itself, or the one in it where it is the folder of a finished run."""
+    inside = path / "bundle"
+    return inside if not (path / MANIFEST).is_file() and (inside / MANIFEST).is_file() else path
+
+
 def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
     """Gives what a bundle holds, after checking its files against their checksums.
 
     A bundle that another process replaces meanwhile is read again: ids and weights are of one save.
 
     Args:
-        folder: The bundle.
+        folder: The bundle, or the folder of a finished run.
         device: Where the encoder is to compute.
 
     Returns:
@@ -165,7 +171,7 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
     for _ in range(_TRIES):
         before = _stamp(folder)
         try:
-            found = _load(folder, device)
+            found = _load(bundle_in(folder), device)
         except (OSError, ValueError):
             time.sleep(_A_SWAP)  # a save moves the older folder away before it puts the new one there
             if _stamp(folder) == before:
@@ -179,7 +185,7 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
 def _stamp(folder: Path) -> tuple[int, int] | None:
     """Gives what differs between two saves of a bundle; None where there is none."""
     try:
-        found = (folder / MANIFEST).stat()
+        found = (bundle_in(folder) / MANIFEST).stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
@@ -210,7 +216,7 @@ def read_manifest(folder: Path | str) -> Manifest:
     """Gives a bundle's manifest without reading its weights.
 
     Args:
-        folder: The bundle.
+        folder: The bundle, or the folder of a finished run.
 
     Returns:
         The manifest.
@@ -219,7 +225,7 @@ def read_manifest(folder: Path | str) -> Manifest:
         FileNotFoundError: if there is none.
         ValueError: if it is not a manifest of a bundle, or of a newer version.
     """
-    path = Path(folder) / MANIFEST
+    path = bundle_in(Path(folder)) / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -312,10 +318,8 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def _elsewhere(folder: Path) -> str:
-    """Gives where the bundle meant by ``folder`` may be: inside it, or aside after a save that was interrupted."""
+    """Gives why there may be none: the run is not finished, or a save was interrupted and left the older one aside."""
     folder = folder.resolve()
-    if (folder / "bundle" / MANIFEST).is_file():
-        return f"; there is one at {folder / 'bundle'}"
     run = folder.parent if folder.name == "bundle" else folder
     if (run / "config.json").is_file() and (run / "checkpoint.pt").is_file():
         return f"; the run in {run} is not finished: give its `conseq train` command again to go on"

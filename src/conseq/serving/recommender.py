@@ -111,7 +111,7 @@ class Recommender:
         """Gives the recommender in a bundle.
 
         Args:
-            path: The bundle's folder.
+            path: The bundle's folder, or that of a finished run.
             device: Where to compute.
 
         Returns:

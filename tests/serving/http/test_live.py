@@ -46,6 +46,18 @@ def test_another_bundle_takes_over(live: Live, bundle: Path, save: Callable[...,
     assert live.model.recommender.recommend(["a"], 3).ids.tolist() == expected.ids.tolist()
 
 
+def test_the_folder_of_a_run_is_looked_at_where_its_bundle_is(
+    bundle: Path, tmp_path: Path, save: Callable[..., Path], told: list[str]
+) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    inside = bundle.rename(run / "bundle")
+    live = Live(run, look_every=0, say=told.append)
+    assert not live.look()
+    save(inside, seed=1)
+    assert live.look()
+
+
 def test_a_damaged_bundle_is_told_of_once_and_the_older_one_answers(
     live: Live, bundle: Path, save: Callable[..., Path], told: list[str]
 ) -> None:

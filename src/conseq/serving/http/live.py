@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 
 from conseq.serving.arguments import check_choice
-from conseq.serving.bundle import Manifest, read_manifest
+from conseq.serving.bundle import Manifest, bundle_in, read_manifest
 from conseq.serving.ranking import OnEmpty
 from conseq.serving.recommender import Recommender
 
@@ -81,11 +81,11 @@ class Live:
         if not look_every >= 0:
             raise ValueError(f"look_every is {look_every!r}; it must be a number of seconds, 0 for never")
         check_choice("on_empty", on_empty, get_args(OnEmpty))
-        self.folder = folder
+        self.folder = bundle_in(folder)
         self.device = device
         self.on_empty: OnEmpty = on_empty
         self.look_every = look_every
-        self._seen = self._failed = _stamp(folder)
+        self._seen = self._failed = _stamp(self.folder)
         self.model = self._load()
         self.trouble: str | None = None
         self.changes = self.failures = 0
