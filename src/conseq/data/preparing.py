@@ -72,17 +72,7 @@ def prepare_into(
         "counts": tally.counts(int(items.max()) + 1),
         "times": times,
     }
-    if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
-        logger.warning(
-            "%s: times reach %s; as Unix seconds that is past the year 5000: say time_unit='%s'?",
-            *(source.name, tally.last_time, unit_of(tally.last_time)),
-        )
-    if tally.duplicated_last:
-        logger.warning(
-            "%s: %s interactions repeat another one's user, item and time; for %s of %s users the last one does, so "
-            "that leave-one-out asks for the item that stands just before it; repeats='distinct' counts such rows once",
-            *(source.name, f"{tally.duplicates:,}", f"{tally.duplicated_last:,}", f"{tally.judged:,}"),
-        )
+    _tell_of_times(source.name, tally)
     user_ids, item_ids = store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
     for role, ids in (("user", user_ids), ("item", item_ids)):
         _tell_of_spaces(source.name, role, ids)
@@ -101,6 +91,21 @@ def _tell_of_order(source: Source) -> None:
         "(--time, in Python time=), or say that there is none with '-'",
         *(source.name, "one of these may be it:" if likely else "not read:", named),
     )
+
+
+def _tell_of_times(name: str, tally: Tally) -> None:
+    """Warns of times that cannot be seconds, and of test items that a row which is there twice decides."""
+    if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
+        logger.warning(
+            "%s: times reach %s; as Unix seconds that is past the year 5000: say time_unit='%s'?",
+            *(name, tally.last_time, unit_of(tally.last_time)),
+        )
+    if tally.duplicated_last:
+        logger.warning(
+            "%s: %s interactions repeat another one's user, item and time; for %s of %s users the last one does, so "
+            "that leave-one-out asks for the item that stands just before it; repeats='distinct' counts such rows once",
+            *(name, f"{tally.duplicates:,}", f"{tally.duplicated_last:,}", f"{tally.judged:,}"),
+        )
 
 
 def _tell_of_spaces(name: str, role: str, ids: pl.Series) -> None:
