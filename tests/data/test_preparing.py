@@ -164,6 +164,9 @@ def test_milliseconds_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
         assert log.times.dtype == np.int64
         assert log.times.tolist() == [1406073600]
         assert log.manifest["order"] == {"by": "time", "ties": "file_order", "time_unit": unit}
+    caplog.clear()
+    read(_table(("a", "x", 1406073600000000)), time_unit="ms")
+    assert "say time_unit='us'?" in caplog.text
 
 
 def test_a_unit_is_of_times_that_are_numbers() -> None:

@@ -75,13 +75,9 @@ def _tables(model: Recommender, items: Sequence[str], k: int) -> Iterator[pl.Dat
         width = ids.shape[1]
         yield pl.DataFrame(
             {
-                "item_id": pl.Series(some, dtype=pl.String).gather(_repeated(len(some), width)),
+                "item_id": [item for item in some for _ in range(width)],
                 "similar_id": pl.Series(ids.ravel().tolist(), dtype=pl.String),
                 "score": cosines.ravel(),
                 "rank": list(range(1, width + 1)) * len(some),
             }
         ).drop_nulls("similar_id")
-
-
-def _repeated(n: int, times: int) -> list[int]:
-    return [row for row in range(n) for _ in range(times)]

@@ -168,8 +168,9 @@ def _seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Time
     return found
 
 
-def unit_of(latest: float) -> TimeUnit:
-    """Gives the unit in which a log's latest time, as a number, is a time until the year 5138."""
+def unit_of(latest: float, unit: TimeUnit) -> TimeUnit:
+    """Gives the unit in which a log's latest time, read as one of ``unit``, is a time until the year 5138."""
+    latest *= _PER_SECOND.get(unit, 1)
     return next((unit for unit, n in _PER_SECOND.items() if latest <= LATEST_SECONDS * n), "ns")
 
 

@@ -17,7 +17,7 @@ from conseq.data.columns import sounds_like_time
 from conseq.data.filters import Kept, Sizes, core, count_into, everything, largest_core, without_repeats
 from conseq.data.ordering import by_user
 from conseq.data.prepared import ArrayFile, write_manifest
-from conseq.data.reading import Reading, Repeats
+from conseq.data.reading import Reading, Repeats, TimeUnit
 from conseq.data.statistics import Tally
 from conseq.data.store import ROWS_IN_MEMORY, Codes, Rows, RowStore, ingest
 from conseq.data.tie_rules import TieRule, tie_rule
@@ -72,7 +72,7 @@ def prepare_into(
         "counts": tally.counts(int(items.max()) + 1),
         "times": times,
     }
-    _tell_of_times(source.name, tally)
+    _tell_of_times(source.name, tally, reading.time_unit)
     user_ids, item_ids = store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
     for role, ids in (("user", user_ids), ("item", item_ids)):
         _tell_of_spaces(source.name, role, ids)
@@ -93,12 +93,12 @@ def _tell_of_order(source: Source) -> None:
     )
 
 
-def _tell_of_times(name: str, tally: Tally) -> None:
+def _tell_of_times(name: str, tally: Tally, unit: TimeUnit) -> None:
     """Warns of times that cannot be seconds, and of test items that a row which is there twice decides."""
     if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
         logger.warning(
             "%s: times reach %s; as Unix seconds that is past the year 5000: say time_unit='%s'?",
-            *(name, tally.last_time, unit_of(tally.last_time)),
+            *(name, tally.last_time, unit_of(tally.last_time, unit)),
         )
     if tally.duplicated_last:
         logger.warning(
