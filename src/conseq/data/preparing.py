@@ -138,7 +138,9 @@ def source_record(source: Source) -> dict[str, object]:
     files, columns = source.files, source.columns
     roles = {} if columns is None else {"user": columns.user, "item": columns.item, "time": columns.time}
     record: dict[str, object] = {
-        "name": files[0].name if len(files) == 1 else source.name,
+        "name": files[0].name
+        if len(files) == 1
+        else Path(source.name).name,  # what is recorded names no machine's path
         "format": source.format,
         "separator": source.separator,
         "bytes": sum(one.bytes for one in files) if files else None,

@@ -23,7 +23,7 @@ from conseq.data.prepared import load, prepared_folder
 from conseq.data.preparing import prepare_into
 from conseq.data.reading import Format, Reading, Repeats, Ties, TimeUnit
 from conseq.data.s3rec_text import open_s3rec_text
-from conseq.data.several import format_of, found_files, joined, one_format
+from conseq.data.several import found_files, joined, one_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ def open_source(source: Readable, reading: Reading) -> Source:
     if type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "iloc"):
         return open_pandas(source, choice)
     files, name = _files_of(source, any_suffix=reading.format is not None)
-    kind = reading.format or (format_of(files[0]) if len(files) == 1 else one_format(files, name))
+    kind = reading.format or one_format(files, name)
     opened = [_opened(one, kind, choice) for one in files]
     return opened[0] if len(opened) == 1 else joined(opened, name)
 
