@@ -39,7 +39,10 @@ def process(bundle: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     given = f"--port 0 --log {tmp_path / 'log.csv'} --on-empty popular --threads 1 --most-seconds 1 --access-log"
     options = given.split()
     command = [sys.executable, "-m", "conseq.cli.main", "serve", str(bundle), *options]
+    # A shell's background jobs ignore Ctrl-C, and so would what they start: the service is to be asked as in front.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, before)
         yield process
         process.kill()
 
