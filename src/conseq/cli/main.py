@@ -12,6 +12,7 @@ from conseq.cores import SHARED_CORES, cores
 COMMANDS = {
     "prepare": "read a log, filter it, and store it for training",
     "train": "train a method on a prepared folder or a log, and judge it",
+    "snapshot": "write the bundle of the best epoch so far, of a run that is not finished",
     "tune": "search for settings: trials compared on validation, the winner judged",
     "evaluate": "judge a run or a bundle on held-out items under a stated protocol",
     "compare": "compare finished runs with one another",

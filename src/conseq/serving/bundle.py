@@ -322,7 +322,8 @@ def _elsewhere(folder: Path) -> str:
     folder = folder.resolve()
     run = folder.parent if folder.name == "bundle" else folder
     if (run / "config.json").is_file() and (run / "checkpoint.pt").is_file():
-        return f"; the run in {run} is not finished: give its `conseq train` command again to go on"
+        how = "give its `conseq train` command again to go on, or take the best epoch so far (`conseq snapshot`)"
+        return f"; the run in {run} is not finished: {how}"
     asides = sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.replaced")) if folder.parent.is_dir() else []
     found = [aside for aside in asides if is_bundle(aside)]
     return f"; a save that was interrupted left the older bundle at {found[-1]}" if found else ""
