@@ -71,7 +71,9 @@ def snapshot(run: Path, log: InteractionLog, out: Path) -> Snapshot:
         raise FileNotFoundError(f"{run} has saved nothing yet: there is no {CHECKPOINT}") from None
     stopping, epochs = state["stopping"], int(state["epoch"]) - 1
     if not state["best"]:
-        raise ValueError(f"{run}: no epoch that counts was validated yet ({epochs} of {config.training.epochs} are over)")
+        raise ValueError(
+            f"{run}: no epoch that counts was validated yet ({epochs} of {config.training.epochs} are over)"
+        )
     with torch.random.fork_rng([]):
         method = build(config, config.split.cut(log), torch.device("cpu"), item_ids=log.item_ids)
     try:
