@@ -117,6 +117,16 @@ def test_a_method_is_measured_beside_sasrec_without_any_log_at_hand() -> None:
     assert sum(share for name, share in step.items() if name) == pytest.approx(100, abs=1)
 
 
+@pytest.mark.slow
+def test_the_cost_of_a_batch_is_measured_for_every_loss() -> None:
+    command = [sys.executable, str(BENCHMARKS / "catalogue.py"), "--items", "500", "--batches", "1"]
+    rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["rows"]
+    losses = ["cross_entropy", "sampled_softmax", "binary_cross_entropy"]
+    assert [(row["items"], row["loss"]) for row in rows] == [(500, loss) for loss in losses]
+    assert [row["sampled"] for row in rows] == ["", 256, 1]
+    assert all(row["CPU ms a batch"] > 0 and row["peak MiB"] > row["item table MiB"] for row in rows)
+
+
 def test_popularity_is_judged_on_the_test_items_of_another_order_of_equal_times() -> None:
     tie_order = _module("tie_order")
     # Everybody ends on a day with item 1, which all have met, and an item of their own; by raw id that comes last.

@@ -172,6 +172,23 @@ def test_a_file_that_is_not_there_is_named_first(
     assert capsys.readouterr().err == f"conseq train: {tmp_path / 'none.toml'}: no such file or directory\n"
 
 
+def test_options_of_another_command_are_told_where_they_belong(
+    events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given, hint in {
+        ("--time-unit", "ms"): "--time-unit is an option of `conseq prepare`: prepare the log with it, and give the",
+        ("--repeats=last", "--k-core=5"): "--k-core, --repeats are options of `conseq prepare`: ",
+        (str(events),): "several files of one log: name their folder, or a pattern in quotes",
+        ("--epoch", "3"): "",
+    }.items():
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "next_item", str(events), *given])
+        assert ended.value.code == 2
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("conseq train: ")]
+        assert len(told) == bool(hint)
+        assert hint in "".join(told)
+
+
 def test_the_bundle_of_a_run_that_is_not_finished_is_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

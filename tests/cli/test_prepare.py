@@ -91,3 +91,37 @@ def test_help_needs_no_polars_and_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--k-core" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("options", [[], ["--k-core", "1"]])
+@pytest.mark.parametrize("place", [0, 1, 3, 4])
+def test_several_files_are_one_log_wherever_the_options_stand(options: list[str], place: int, tmp_path: Path) -> None:
+    names = []
+    for user in "abc":
+        (tmp_path / f"{user}.csv").write_text(f"uid,item,ts\n{user},x,1\n{user},y,2\n")
+        names.append(str(tmp_path / f"{user}.csv"))
+    names.append(str(tmp_path / "out"))
+    assert main(["prepare", *names[:place], *options, "--json", *names[place:]]) == 0
+    log = load(tmp_path / "out")
+    assert (log.n_users, log.n_items, len(log)) == (3, 2, 6)
+    assert [one["name"] for one in log.manifest["source"]["files"]] == ["a.csv", "b.csv", "c.csv"]
+
+
+def test_the_last_file_is_not_written_over_where_the_folder_is_forgotten(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.csv").write_text(CSV)
+    (tmp_path / "most.csv").write_text(CSV)
+    assert main(["prepare", str(events), str(tmp_path / "more.csv"), str(tmp_path / "most.csv")]) == 2
+    assert str(tmp_path / "most.csv") in capsys.readouterr().err
+    assert (tmp_path / "most.csv").read_text() == CSV
+
+
+def test_a_misspelt_option_beside_several_files_is_named(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(events), str(events), str(tmp_path / "out"), "--kcore", "2"])
+    assert ended.value.code == 2
+    assert "--kcore" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

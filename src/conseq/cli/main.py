@@ -57,6 +57,13 @@ def _run(name: str, argv: list[str]) -> int:
     command = importlib.import_module(f"conseq.cli.{name.replace('-', '_')}")
     try:
         return int(command.run(argv))
+    except SystemExit as ended:
+        if ended.code:  # tyro has shown what it refuses
+            from conseq.cli.hints import hints
+
+            for hint in hints(name, argv):
+                print(f"conseq {name}: {hint}", file=sys.stderr)
+        raise
     except KeyboardInterrupt as stopped:
         if str(stopped):  # a training that saved its state
             print(f"conseq {name}: {stopped}; its state is saved, and the same command goes on", file=sys.stderr)

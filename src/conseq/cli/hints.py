@@ -1,0 +1,43 @@
+"""What is said besides the usage where a command was given what another one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+
+_OF_LOGS = {"train", "tune", "evaluate", "recommend", "serve", "analyse", "snapshot"}
+"""Commands that read a log and have no options of how it is written."""
+
+
+def hints(command: str, argv: Sequence[str]) -> Iterator[str]:
+    """Gives what may help with arguments that a command refused.
+
+    Args:
+        command: The command's name.
+        argv: Its arguments.
+
+    Yields:
+        A line for each thing that was found.
+    """
+    if command not in _OF_LOGS:
+        return
+    reading = [option for option in _reading_options() if any(one.split("=")[0] == option for one in argv)]
+    if reading:
+        has = "is an option" if len(reading) == 1 else "are options"
+        how = "prepare the log with it, and give the folder that it writes"
+        yield f"{', '.join(reading)} {has} of `conseq prepare`: {how} to `conseq {command}`"
+    if any(_is_file_of_a_log(a) and _is_file_of_a_log(b) for a, b in pairwise(argv)):
+        yield "several files of one log: name their folder, or a pattern in quotes, which the shell then leaves alone"
+
+
+def _reading_options() -> list[str]:
+    from conseq.data.reading import Reading
+
+    # A weight of S3-Rec is called --item, too.
+    return [f"--{one.name.replace('_', '-')}" for one in fields(Reading) if one.name != "item"]
+
+
+def _is_file_of_a_log(argument: str) -> bool:
+    return Path(argument).suffix != ".toml" and Path(argument).is_file()
