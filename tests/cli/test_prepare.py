@@ -104,7 +104,8 @@ def test_several_files_are_one_log_wherever_the_options_stand(options: list[str]
     assert main(["prepare", *names[:place], *options, "--json", *names[place:]]) == 0
     log = load(tmp_path / "out")
     assert (log.n_users, log.n_items, len(log)) == (3, 2, 6)
-    assert [one["name"] for one in log.manifest["source"]["files"]] == ["a.csv", "b.csv", "c.csv"]
+    files = json.loads((tmp_path / "out/manifest.json").read_text())["source"]["files"]
+    assert [one["name"] for one in files] == ["a.csv", "b.csv", "c.csv"]
 
 
 def test_the_last_file_is_not_written_over_where_the_folder_is_forgotten(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import conseq
 from conseq.cores import SHARED_CORES, cores
@@ -56,14 +58,8 @@ def _run(name: str, argv: list[str]) -> int:
     _share_the_cores()
     command = importlib.import_module(f"conseq.cli.{name.replace('-', '_')}")
     try:
-        return int(command.run(argv))
-    except SystemExit as ended:
-        if ended.code:  # tyro has shown what it refuses
-            from conseq.cli.hints import hints
-
-            for hint in hints(name, argv):
-                print(f"conseq {name}: {hint}", file=sys.stderr)
-        raise
+        with _hints(name, argv):
+            return int(command.run(argv))
     except KeyboardInterrupt as stopped:
         if str(stopped):  # a training that saved its state
             print(f"conseq {name}: {stopped}; its state is saved, and the same command goes on", file=sys.stderr)
@@ -81,6 +77,20 @@ def _run(name: str, argv: list[str]) -> int:
             traceback.print_exception(error)
         print(f"conseq {name}: {_message(error)}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _hints(name: str, argv: list[str]) -> Iterator[None]:
+    """Says where arguments belong that the command refuses."""
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code:  # tyro has shown what it refuses
+            from conseq.cli.hints import hints
+
+            for hint in hints(name, argv):
+                print(f"conseq {name}: {hint}", file=sys.stderr)
+        raise
 
 
 def _comes_from_elsewhere(error: BaseException) -> bool:
