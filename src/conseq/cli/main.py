@@ -17,6 +17,7 @@ COMMANDS = {
     "snapshot": "write the bundle of the best epoch so far, of a run that is not finished",
     "tune": "search for settings: trials compared on validation, the winner judged",
     "evaluate": "judge a run or a bundle on held-out items under a stated protocol",
+    "evaluate-lists": "judge recommendations that something else made, from a table",
     "compare": "compare finished runs with one another",
     "analyse": "noise, user groups, cost, representations and clusters of a stored model",
     "recommend": "recommend items for histories from a bundle",

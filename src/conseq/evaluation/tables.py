@@ -19,8 +19,10 @@ LEFT_OUT = {
     "users_with_only_cold_targets": "users not judged for want of targets known from training",
     "cold_targets_dropped": "targets left out that training never met",
     "cold_targets": "targets that training never met",
+    "users_without_list": "users without a list, whose targets are misses",
+    "short_lists": "lists shorter than the last cut-off",
 }
-"""What a cut of a log leaves out, or cannot reach, and the words for it."""
+"""What a cut of a log leaves out, or cannot reach, or what lists lack, and the words for it."""
 
 
 def metrics_table(evaluation: Evaluation) -> Table:

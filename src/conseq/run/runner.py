@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -260,7 +260,13 @@ def _check_weights(asked: str | None, start: Path | None) -> None:
 
 
 def judge(
-    scorer: Scorer, split: Split, *, history: History, part: Literal["validation", "test"] = "test", lists: bool = True
+    scorer: Scorer,
+    split: Split,
+    *,
+    history: History,
+    part: Literal["validation", "test"] = "test",
+    lists: bool = True,
+    ks: Sequence[int] = (),
 ) -> Evaluation:
     """Gives how ``scorer`` ranks the held-out items, with the floors beside it.
 
@@ -270,11 +276,12 @@ def judge(
         history: Whether items of the user's history are candidates.
         part: The held-out part.
         lists: Whether coverage and mean popularity of the recommended lists are computed too.
+        ks: Cut-offs of the metrics; none: 5, 10 and 20, where users are held out 50, too.
 
     Returns:
         The evaluation; its ``counts`` also say what the cut left out.
     """
-    ks = (5, 10, 20, 50) if split.name == "by_user" else (5, 10, 20)
+    ks = ks or ((5, 10, 20, 50) if split.name == "by_user" else (5, 10, 20))
     found = evaluate(
         scorer, _part(split, part), protocol(split, history=history, part=part), ks=ks, train=split.train, lists=lists
     )

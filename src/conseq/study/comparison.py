@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from conseq.evaluation.compare import Comparison, compare_groups
+from conseq.evaluation.lists import LIST_LENGTH
+from conseq.evaluation.metrics import parse
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import START
 from conseq.run.folder import CONFIG, read_config
@@ -21,7 +23,7 @@ def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluati
     """Gives the test evaluations of some runs, those that differ in the seed alone under one name.
 
     Args:
-        runs: Folders of finished runs.
+        runs: Folders of finished runs, or of lists that were judged.
         history: The protocol.
 
     Returns:
@@ -30,7 +32,7 @@ def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluati
     Raises:
         ValueError: if a folder holds no finished run, or two hold runs of one experiment with the same seed.
     """
-    written = {run: _config(run) for run in runs}
+    written = {run: _config(run, history) for run in runs}
     keys = {run: but_seed(config) for run, config in written.items()}
     _refuse_doubles({run: (keys[run], config["training"]["seed"]) for run, config in written.items()})
     names = _names({key: json.loads(key) for key in dict.fromkeys(keys.values())})
@@ -51,7 +53,8 @@ def compare_runs(
     """Gives paired comparisons of the first run's experiment with all others.
 
     Args:
-        runs: Folders of finished runs; runs of one experiment under several seeds are averaged user by user.
+        runs: Folders of finished runs, or of lists that were judged; runs of one experiment under several seeds are
+            averaged user by user.
         metrics: Metrics of ranks, such as ``NDCG@10``.
         history: The protocol.
         confidence: Of the intervals.
@@ -61,7 +64,8 @@ def compare_runs(
         The comparisons, and all evaluations.
 
     Raises:
-        ValueError: if there is nothing to compare, or runs that were not judged alike.
+        ValueError: if there is nothing to compare, runs were not judged alike, or a metric needs longer lists than some
+            are.
     """
     groups = load_runs(runs, history)
     if len(groups) < 2:
@@ -69,6 +73,7 @@ def compare_runs(
             f"expected runs of at least two experiments, found {len(groups)} (runs that differ in their seed alone "
             "are one)"
         )
+    _refuse_what_lists_cannot_tell(groups, metrics)
     baseline, *others = groups.values()
     found = compare_groups(baseline, others, metrics, confidence=confidence, resamples=resamples)
     return found, [one for group in groups.values() for one in group]
@@ -86,9 +91,27 @@ def _refuse_doubles(experiments: Mapping[Path, tuple[str, int]]) -> None:
             )
 
 
-def _config(run: Path) -> dict[str, Any]:
+def _refuse_what_lists_cannot_tell(groups: Mapping[str, Sequence[Evaluation]], metrics: Sequence[str]) -> None:
+    """Refuses metrics that need more of a ranking than lists hold."""
+    for name, evaluations in groups.items():
+        length = evaluations[0].counts.get(LIST_LENGTH)
+        for metric in metrics:
+            k = parse(metric).k
+            if length is not None and (k is None or k > length):
+                raise ValueError(f"{metric} needs more than the {length} items of the lists {name!r}")
+
+
+def _config(run: Path, history: History) -> dict[str, Any]:
     if not (run / CONFIG).is_file():
-        raise ValueError(f"{run} is not the folder of a run: it has no {CONFIG}")
+        files = _files(run, history)
+        if not files:
+            raise ValueError(f"{run} is not the folder of a run: it has no {CONFIG}")
+        # Lists that something else made, judged by `conseq evaluate-lists --out`: all that is known is their name.
+        return {
+            "method": {"name": Evaluation.load(files[0]).model},
+            "training": {"seed": 0},
+            "lists": {"folder": str(run)},
+        }
     written = read_config(run)
     lacking = [name for name in ("method", "training") if name not in written]
     if lacking:
@@ -97,10 +120,14 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _evaluation(run: Path, history: History) -> Evaluation:
-    files = sorted(run.glob(f"evaluation-test-*-{history}-*.safetensors"))
+    files = _files(run, history)
     if not files:
         raise ValueError(f"{run} holds no test evaluation with history {history}; is the run finished?")
     return Evaluation.load(files[0])
+
+
+def _files(run: Path, history: History) -> list[Path]:
+    return sorted(run.glob(f"evaluation-test-*-{history}-*.safetensors"))
 
 
 def _names(experiments: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -1,0 +1,96 @@
+"""``conseq evaluate-lists LISTS DATA --history exclude|keep``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from conseq.run.splitting import Splitting
+
+
+@dataclass(frozen=True)
+class Options:
+    """Judge recommendations that something else made, as a model is: the same users, targets, floors and protocol."""
+
+    lists: Annotated[str, tyro.conf.Positional]
+    """A table with a row for each recommended item: CSV, TSV, JSON lines, Parquet. Made from what the cut shows of each
+    user: for the test part of leave-one-out from all but the last item."""
+    data: Annotated[str, tyro.conf.Positional]
+    """A prepared folder, or a log."""
+    history: Literal["exclude", "keep"]
+    """Whether items of the user's history are candidates."""
+    split: Literal["validation", "test"] = "test"
+    """The held-out part."""
+    slicing: Literal["leave_one_out", "by_time", "by_user"] = "leave_one_out"
+    """How the log is cut."""
+    like: Path | None = None
+    """Cut the log as this run did, or what this bundle is of; instead of slicing."""
+    user: str | None = None
+    """The user column of the lists; guessed from its name where not given."""
+    item: str | None = None
+    """The item column of the lists; guessed from its name where not given."""
+    rank: str | None = None
+    """A column of ranks, the smallest first. Where neither this nor score is given: rank or score, where there is a
+    column of that name, else the rows as they stand."""
+    score: str | None = None
+    """A column of scores, the largest first."""
+    unknown: Literal["error", "drop"] = "error"
+    """Listed items that the log does not have: refuse the lists, or take the items out."""
+    name: str | None = None
+    """What the lists are called; the name of the file where not given."""
+    out: Path | None = None
+    """A folder to write the evaluation into, with every user's ranks, for conseq compare."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(argv: list[str]) -> int:
+    """Judges lists and prints their metrics."""
+    options = tyro.cli(Options, prog="conseq evaluate-lists", args=argv)
+    from conseq.data.readers import read
+    from conseq.evaluation.lists import read_lists
+    from conseq.evaluation.tables import as_text, metrics_table, slices_table
+    from conseq.run.lists import judge_lists
+
+    lists = read_lists(options.lists, user=options.user, item=options.item, rank=options.rank, score=options.score)
+    judged = judge_lists(
+        lists,
+        read(options.data),
+        history=options.history,
+        name=options.name or Path(options.lists).stem,
+        part=options.split,
+        cut=_cut(options),
+        unknown=options.unknown,
+    )
+    if options.out is not None:
+        judged.save(options.out)
+        print(f"written to {options.out}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(judged.record()))
+        return 0
+    print(as_text(metrics_table(judged)))
+    shown = [f"{kind}@{10 if 'HR@10' in judged.metrics else _last(judged.metrics)}" for kind in ("HR", "NDCG")]
+    print(as_text(slices_table(judged, shown)))
+    return 0
+
+
+def _last(metrics: dict[str, float]) -> int:
+    return max(int(name.partition("@")[2]) for name in metrics)
+
+
+def _cut(options: Options) -> Splitting:
+    from conseq.run.lists import recorded_cut
+    from conseq.run.splitting import SPLITS
+    from conseq.serving.bundle import read_manifest
+
+    if options.like is None:
+        return SPLITS[options.slicing]()
+    if options.slicing != "leave_one_out":
+        raise ValueError("--like and --slicing both say how the log is cut; give one of them")
+    return recorded_cut(read_manifest(options.like).provenance, source=str(options.like))

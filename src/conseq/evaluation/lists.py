@@ -1,0 +1,214 @@
+"""Lists of recommended items that something else made, as a scorer that can be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from conseq.data.batches import Source, check_ids
+from conseq.data.readers import open_source
+from conseq.data.reading import Reading
+from conseq.data.sequences import Sequences
+from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.encoder import Scorer
+
+if TYPE_CHECKING:
+    from conseq.data.readers import Readable
+
+Order = Literal["rank", "score", "rows"]
+LIST_LENGTH = "list_length"
+"""Of an evaluation's counts: the items of the longest list; no metric is cut off later."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lists:
+    """Recommended items, a list for each user, the best first.
+
+    Attributes:
+        user_ids: Outside ids, one for each list.
+        item_ids: Outside ids of what is listed, the best first, the lists one behind the other.
+        offsets: int64 ``[U + 1]``; the list of user ``u`` is ``item_ids[offsets[u]:offsets[u + 1]]``.
+        order: What the order was told by: a column of ranks, a column of scores, or the rows as they stand.
+        equal_scores: Items whose score is that of the one before them in the list: their order is that of the rows.
+    """
+
+    user_ids: list[str]
+    item_ids: list[str]
+    offsets: npt.NDArray[np.int64]
+    order: Order
+    equal_scores: int = 0
+
+    def __repr__(self) -> str:
+        return f"<conseq.Lists of {len(self.user_ids):,} users: {len(self.item_ids):,} items, by {self.order}>"
+
+
+def read_lists(
+    source: Readable,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    rank: str | None = None,
+    score: str | None = None,
+) -> Lists:
+    """Gives the lists of a table with a row for each recommended item, as ``conseq recommend --out`` writes them.
+
+    Args:
+        source: A file (CSV, TSV, JSON lines, Parquet, RecBole's ``.inter``), a folder of such files, or a table.
+        user: Name of the user column; None: guessed from its name.
+        item: Name of the item column; None: guessed from its name.
+        rank: Name of a column of ranks, the smallest first.
+        score: Name of a column of scores, the largest first. Where neither is named, ``rank`` or ``score`` are taken
+            where they are there, and the order of the rows where they are not.
+
+    Returns:
+        The lists.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a column is missing, both ``rank`` and ``score`` are named, an id, a rank or a score is missing
+            or none, a user has two items with one rank, or an item twice.
+    """
+    if rank is not None and score is not None:
+        raise ValueError(f"rank={rank!r} and score={score!r} are named; lists have one order: name one of them")
+    opened, order = _opened(source, user, item, rank, score)
+    pieces = list(_pieces(opened, order))
+    if not any(map(len, pieces)):
+        raise ValueError(f"{opened.name}: there are no lists in it")
+    table = pl.concat(pieces)
+    table = table.with_columns(pl.col("user").rank("dense").alias("list"))
+    table = table.sort("list", "order", descending=[False, order == "score"], maintain_order=True)
+    _check(table, opened.name, order)
+    counts = table.group_by("list", maintain_order=True).agg(pl.col("user").first(), pl.len())
+    equal = table.select((pl.col("order") == pl.col("order").shift().over("list")).sum()).item()
+    return Lists(
+        user_ids=counts["user"].to_list(),
+        item_ids=table["item"].to_list(),
+        offsets=np.concatenate([[0], np.cumsum(counts["len"].to_numpy())]).astype(np.int64),
+        order=order,
+        equal_scores=equal if order == "score" else 0,
+    )
+
+
+class Listed(Scorer):
+    """Scores the listed items of a user by their place, and nothing else: what is not listed is never recommended.
+
+    Args:
+        lists: One list of item numbers for each row of the log, the best first; empty where there is none.
+        n_items: Items of the log.
+    """
+
+    def __init__(self, lists: Sequences, n_items: int) -> None:
+        super().__init__()
+        self.lists = lists
+        self.n_items = n_items
+
+    def scores(self, users: Tensor, histories: Sequences) -> Tensor:
+        """Gives minus the place of each listed item, and ``-inf`` for all others, float ``[B, V]``."""
+        asked = self.lists.select(users)
+        found = torch.full((len(users), self.n_items), -torch.inf)
+        found[asked.rows, asked.ids - 1] = -asked.positions.float()
+        return found
+
+
+def numbered(
+    lists: Lists, user_ids: Vocabulary, item_ids: Vocabulary, *, unknown: Literal["error", "drop"] = "error"
+) -> Sequences:
+    """Gives lists in the numbers of a log.
+
+    Args:
+        lists: The lists.
+        user_ids: The log's users.
+        item_ids: The log's items.
+        unknown: What to do with items that the log does not have: refuse them by name, or leave them out, so that what
+            follows in a list moves up.
+
+    Returns:
+        One sequence of item numbers for each user of the log; empty where there is no list.
+
+    Raises:
+        ValueError: if the log has none of the users, or not all of the items and they may not be left out.
+    """
+    rows = np.array([user_ids.number(one) if one in user_ids else -1 for one in lists.user_ids], dtype=np.int64)
+    if (rows < 0).all():
+        raise ValueError(
+            f"the log has none of the {len(rows):,} users of the lists, such as {lists.user_ids[0]!r}; its own are "
+            f"called as {user_ids.ids[0]!r}"
+        )
+    items = np.array([item_ids.number(one) or 0 for one in lists.item_ids], dtype=np.int64)
+    if unknown == "error" and not items.all():
+        missing = sorted({lists.item_ids[at] for at in np.flatnonzero(items == 0)})
+        raise ValueError(
+            f"{len(missing):,} of the listed items are not in the log, such as {missing[0]!r}; give the log that the "
+            "lists were made for, or leave such items out (--unknown drop)"
+        )
+    owner = np.repeat(rows, np.diff(lists.offsets))
+    kept = (owner >= 0) & (items > 0)
+    order = np.argsort(owner[kept], kind="stable")
+    counts = np.bincount(owner[kept], minlength=len(user_ids))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return Sequences(torch.from_numpy(items[kept][order]), torch.from_numpy(offsets))
+
+
+def _opened(
+    source: Readable,
+    user: str | None,
+    item: str | None,
+    rank: str | None,
+    score: str | None,
+) -> tuple[Source, Order]:
+    """Gives the source, the column that tells the order in the place of the times, and what that column is."""
+
+    def opened(column: str) -> Source:
+        return open_source(source, Reading(user=user, item=item, time=column))
+
+    if rank is not None:
+        return opened(rank), "rank"
+    if score is not None:
+        return opened(score), "score"
+    usual: tuple[tuple[str, Order], ...] = (("rank", "rank"), ("score", "score"))
+    for column, order in usual:
+        try:
+            return opened(column), order
+        except ValueError:  # there is none of that name; whatever else is wrong, is so without it, too
+            continue
+    return opened("-"), "rows"
+
+
+def _pieces(source: Source, order: Order) -> Iterator[pl.DataFrame]:
+    """Gives users, items and what orders them, as they are read."""
+    rows = 0
+    for batch in source.batches:
+        check_ids(batch.users, source.name, "user", batch.place)
+        check_ids(batch.items, source.name, "item", batch.place)
+        size = len(batch.users)
+        if batch.times is None or order == "rows":
+            places = pl.Series(np.arange(rows, rows + size, dtype=np.float64))
+        else:
+            places = batch.times.cast(pl.Float64, strict=False)
+            bad = ~places.is_finite().fill_null(value=False)
+            if bad.any():
+                at = cast("int", bad.arg_max())
+                found = batch.times[at]
+                told = "is missing" if found in {None, ""} else f"is {found!r}"
+                raise ValueError(f"{source.name}, {batch.place(at)}: the {order} {told}; expected a number")
+        rows += size
+        yield pl.DataFrame({"user": batch.users, "item": batch.items, "order": places})
+
+
+def _check(table: pl.DataFrame, source: str, order: Order) -> None:
+    """Refuses lists that name an item twice, or give two items one rank."""
+    twice = table.filter(table.select("user", "item").is_duplicated())
+    if len(twice):
+        user, item, *_ = twice.row(0)
+        raise ValueError(f"{source}: the list of user {user!r} holds the item {item!r} more than once")
+    level = table.filter(table.select("user", "order").is_duplicated()) if order == "rank" else table.clear()
+    if len(level):
+        user, _, rank, *_ = level.row(0)
+        raise ValueError(f"{source}: user {user!r} has more than one item of rank {rank:g}; ranks tell the order")

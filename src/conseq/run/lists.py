@@ -1,0 +1,135 @@
+"""Recommendations that something else made, judged as a model is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from conseq.config import parse
+from conseq.data.log import InteractionLog
+from conseq.evaluation.lists import LIST_LENGTH, Listed, Lists, numbered
+from conseq.evaluation.ranks import contained
+from conseq.evaluation.result import Evaluation
+from conseq.run.config import one_of
+from conseq.run.runner import History, judge
+from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
+
+CUTOFFS = (5, 10, 20, 50, 100)
+
+
+def judge_lists(
+    lists: Lists,
+    log: InteractionLog,
+    *,
+    history: History,
+    name: str = "lists",
+    part: Literal["validation", "test"] = "test",
+    cut: Splitting | None = None,
+    unknown: Literal["error", "drop"] = "error",
+) -> Evaluation:
+    """Gives how lists of recommended items stand on the held-out items of ``log``, with the floors beside them.
+
+    The lists must have been made from what the cut shows of each user: for the test part of leave-one-out from all but
+    the last item. Nothing here can know. A judged user without a list has a miss, and so has a target that is not
+    listed. Metrics are cut off at 5, 10, 20 and so on, as far as the longest list reaches; there is no MRR, which would
+    need the rank of what is not listed. Standard error tells of users without a list, of lists that are too short, and
+    of what the protocol changes.
+
+    Args:
+        lists: The lists.
+        log: The log.
+        history: Whether items of the user's history are candidates; excluded ones are taken out of the lists, and what
+            follows moves up.
+        name: What the lists are called in tables.
+        part: The held-out part.
+        cut: How the log is cut; None: leave-one-out.
+        unknown: What to do with listed items that the log does not have: refuse them, or take them out.
+
+    Returns:
+        The evaluation. Its ``counts`` also tell of ``list_length``, ``users_without_list`` and ``short_lists``.
+
+    Raises:
+        ValueError: if the log has none of the lists' users, or no list is of a judged user; if listed items are not in
+            the log and may not be taken out; if an argument has a value that it cannot have.
+    """
+    one_of(("error", "drop"), unknown, name="unknown")
+    one_of(("exclude", "keep"), history, name="history")
+    one_of(("validation", "test"), part, name="part")
+    split = (LeaveOneOut() if cut is None else cut).cut(log)
+    listed = numbered(lists, log.user_ids, log.item_ids, unknown=unknown)
+    held = split.validation if part == "validation" else split.test
+    own = listed.select(held.users)
+    if not own.ids.numel():
+        raise ValueError(
+            f"none of the {len(lists.user_ids):,} lists is of one of the {len(held.users):,} users who are judged"
+        )
+    seen = contained(own, held.histories)
+    lengths = own.lengths if history == "keep" else own.keep(~seen).lengths
+    longest = int(lengths.max())
+    ks = tuple(k for k in CUTOFFS if k <= longest) or (longest,)
+    if not longest:
+        raise ValueError("every listed item is in its user's history: with the history excluded nothing is recommended")
+    without, short = int((own.lengths == 0).sum()), int(((lengths < max(ks)) & (own.lengths > 0)).sum())
+    if lists.equal_scores:
+        _say(f"{lists.equal_scores:,} items have the score of the one before them: their order is that of the rows")
+    if without:
+        _say(f"{without:,} of the {len(own):,} users who are judged have no list; their targets count as misses")
+    if short:
+        _say(f"{short:,} users have fewer than {max(ks)} items; what their lists lack is no hit")
+    _say_what_the_protocol_does(history, int(seen.sum()))
+    found = judge(Listed(listed, log.n_items), split, history=history, part=part, ks=ks)
+    hidden = contained(held.targets, held.histories) if history == "exclude" else torch.zeros(0)
+    counts = {"users_without_list": without, "short_lists": short}
+    always = {"unreachable": int(hidden.sum()), LIST_LENGTH: longest}
+    return replace(
+        found,
+        model=name,
+        metrics=_but_mrr(found.metrics),
+        floors={floor: _but_mrr(values) for floor, values in found.floors.items()},
+        slices={
+            which: {one: _but_mrr(values) for one, values in parts.items()} for which, parts in found.slices.items()
+        },
+        counts=found.counts | always | {key: count for key, count in counts.items() if count},
+    )
+
+
+def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
+    """Gives the cut that a bundle's record tells of.
+
+    Args:
+        provenance: The bundle's record.
+        source: What it is of, for errors.
+
+    Returns:
+        The cut.
+
+    Raises:
+        ValueError: if it tells of none.
+    """
+    recorded = provenance.get("split")
+    if not isinstance(recorded, dict) or recorded.get("name") not in SPLITS:
+        raise ValueError(f"{source}: its record does not say how the log was cut; name a cut instead")
+    table = {key: value for key, value in recorded.items() if key != "name"}
+    return parse(SPLITS[recorded["name"]], table, source=f"{source}: split")
+
+
+def _say_what_the_protocol_does(history: History, seen: int) -> None:
+    if history == "exclude" and seen:
+        _say(f"{seen:,} listed items are in their user's history: they are taken out, and what follows moves up")
+    if history == "keep" and not seen:
+        _say(
+            "no list holds an item of its user's history. If such items were left out on purpose, judge with the "
+            "history excluded: kept, they are candidates of the models beside it"
+        )
+
+
+def _say(what: str) -> None:
+    print(f"note: {what}", file=sys.stderr)
+
+
+def _but_mrr(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name != "MRR"}
