@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-import torch
+from torch import Tensor
 
 from conseq.config import parse
 from conseq.data.log import InteractionLog
@@ -73,28 +73,12 @@ def judge_lists(
     ks = tuple(k for k in CUTOFFS if k <= longest) or (longest,)
     if not longest:
         raise ValueError("every listed item is in its user's history: with the history excluded nothing is recommended")
-    without, short = int((own.lengths == 0).sum()), int(((lengths < max(ks)) & (own.lengths > 0)).sum())
-    if lists.equal_scores:
-        _say(f"{lists.equal_scores:,} items have the score of the one before them: their order is that of the rows")
-    if without:
-        _say(f"{without:,} of the {len(own):,} users who are judged have no list; their targets count as misses")
-    if short:
-        _say(f"{short:,} users have fewer than {max(ks)} items; what their lists lack is no hit")
+    lacks = _lacks(lists, lengths=lengths, without=int((own.lengths == 0).sum()), last=max(ks))
     _say_what_the_protocol_does(history, int(seen.sum()))
     found = judge(Listed(listed, log.n_items), split, history=history, part=part, ks=ks)
-    hidden = contained(held.targets, held.histories) if history == "exclude" else torch.zeros(0)
-    counts = {"users_without_list": without, "short_lists": short}
-    always = {"unreachable": int(hidden.sum()), LIST_LENGTH: longest}
-    return replace(
-        found,
-        model=name,
-        metrics=_but_mrr(found.metrics),
-        floors={floor: _but_mrr(values) for floor, values in found.floors.items()},
-        slices={
-            which: {one: _but_mrr(values) for one, values in parts.items()} for which, parts in found.slices.items()
-        },
-        counts=found.counts | always | {key: count for key, count in counts.items() if count},
-    )
+    hidden = int(contained(held.targets, held.histories).sum()) if history == "exclude" else 0
+    counts = {**found.counts, "unreachable": hidden, LIST_LENGTH: longest, **lacks}
+    return replace(_but_mrr(found), model=name, counts=counts)
 
 
 def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
@@ -117,6 +101,18 @@ def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
     return parse(SPLITS[recorded["name"]], table, source=f"{source}: split")
 
 
+def _lacks(lists: Lists, *, lengths: Tensor, without: int, last: int) -> dict[str, int]:
+    """Gives how many lists are missing or short, where any are, and says it."""
+    short = int((lengths < last).sum()) - without
+    if lists.equal_scores:
+        _say(f"{lists.equal_scores:,} items have the score of the one before them: their order is that of the rows")
+    if without:
+        _say(f"{without:,} of the {len(lengths):,} users who are judged have no list; their targets count as misses")
+    if short:
+        _say(f"{short:,} users have fewer than {last} items; what their lists lack is no hit")
+    return {name: count for name, count in (("users_without_list", without), ("short_lists", short)) if count}
+
+
 def _say_what_the_protocol_does(history: History, seen: int) -> None:
     if history == "exclude" and seen:
         _say(f"{seen:,} listed items are in their user's history: they are taken out, and what follows moves up")
@@ -131,5 +127,12 @@ def _say(what: str) -> None:
     print(f"note: {what}", file=sys.stderr)
 
 
-def _but_mrr(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name != "MRR"}
+def _but_mrr(found: Evaluation) -> Evaluation:
+    """Gives an evaluation without the metric that needs the rank of every target."""
+
+    def rest(metrics: dict[str, float]) -> dict[str, float]:
+        return {name: value for name, value in metrics.items() if name != "MRR"}
+
+    parts = {cut: {part: rest(values) for part, values in one.items()} for cut, one in found.slices.items()}
+    floors = {name: rest(values) for name, values in found.floors.items()}
+    return replace(found, metrics=rest(found.metrics), floors=floors, slices=parts)

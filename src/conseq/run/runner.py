@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from conseq.data.log import InteractionLog
-from conseq.data.splits import HeldOut, Split
+from conseq.data.splits import Split
 from conseq.data.train_set import TrainSet
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Encoder, Scorer
@@ -282,9 +282,9 @@ def judge(
         The evaluation; its ``counts`` also say what the cut left out.
     """
     ks = ks or ((5, 10, 20, 50) if split.name == "by_user" else (5, 10, 20))
-    found = evaluate(
-        scorer, _part(split, part), protocol(split, history=history, part=part), ks=ks, train=split.train, lists=lists
-    )
+    held = split.validation if part == "validation" else split.test
+    asked = protocol(split, history=history, part=part)
+    found = evaluate(scorer, held, asked, ks=ks, train=split.train, lists=lists)
     told = {name.removeprefix(f"{part}_"): count for name, count in split.notes.items() if count}
     return replace(found, counts=found.counts | {name: told[name] for name in LEFT_OUT if name in told})
 
@@ -364,10 +364,6 @@ def _validation(encoder: Encoder, split: Split, config: RunConfig) -> dict[str, 
     held = protocol(split, history=config.training.history, part="validation")
     found = evaluate(encoder, split.validation, held)
     return {**found.metrics, str(asked): found.value(str(asked))}
-
-
-def _part(split: Split, part: Literal["validation", "test"]) -> HeldOut:
-    return split.validation if part == "validation" else split.test
 
 
 def _trained(
