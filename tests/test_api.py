@@ -200,3 +200,22 @@ def test_settings_of_the_encoder_that_a_method_is_made_for_join_those_of_a_file_
         read_experiment(tmp_path / "own.toml"), {"method": "bpr", "encoder": {"name": "matrix_factorization"}}
     )
     assert tables["encoder"] == {"name": "matrix_factorization", "width": 8}
+
+
+@pytest.mark.parametrize("folder", [None, "run"])
+def test_who_stops_a_training_is_told_what_is_left(
+    folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("conseq.training.trainer.Trainer._close_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        conseq.train(
+            "next_item",
+            cycle_log(n_users=40, n_items=12, length=6),
+            training={"epochs": 1},
+            run=None if folder is None else tmp_path / folder,
+            show="nothing",
+        )
+    assert ("nothing of it is left; with run='FOLDER'" in capsys.readouterr().err) == (folder is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -21,6 +22,11 @@ from conseq.run.starting import started
 from conseq.serving.recommender import Recommender
 
 Settings = str | Mapping[str, Any] | object
+
+_LOST = (
+    "the training was stopped, and nothing of it is left; with run='FOLDER' the same call goes on where it stopped, and "
+    "`conseq snapshot` gives the best epoch so far"
+)
 
 
 class Model(Recommender):
@@ -148,7 +154,8 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
         TypeError: if a setting is neither a name, a mapping nor a settings object, or the log is not one.
         BlockingIOError: if another process is at work in the folder of the run.
         FloatingPointError: if training diverges.
-        KeyboardInterrupt: after Ctrl-C; of a run with a folder the state is saved, and the same call goes on.
+        KeyboardInterrupt: after Ctrl-C; of a run with a folder the state is saved, and the same call goes on. Without
+            one nothing is left.
     """
     if method is None:
         raise TypeError(
@@ -162,7 +169,12 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
     if begun is not None:
         tables = started(tables, begun)
     config = from_record(tables, source="train()")
-    outcome = runner.run(config, log, folder=None if run is None else Path(run), start=begun, show=show)
+    try:
+        outcome = runner.run(config, log, folder=None if run is None else Path(run), start=begun, show=show)
+    except KeyboardInterrupt:
+        if run is None:
+            print(_LOST, file=sys.stderr)
+        raise
     return Model(outcome, log)
 
 
