@@ -24,7 +24,7 @@ from conseq.serving.recommender import Recommender
 Settings = str | Mapping[str, Any] | object
 
 _LOST = (
-    "the training was stopped, and nothing of it is left; with run='FOLDER' the same call goes on where it stopped, and "
+    "the training was stopped, and nothing of it is left; with run='FOLDER' the same call goes on where it was, and "
     "`conseq snapshot` gives the best epoch so far"
 )
 
