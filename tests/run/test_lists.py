@@ -14,6 +14,7 @@ from conseq.cli.main import main
 from conseq.data.log import InteractionLog
 from conseq.data.readers import read
 from conseq.data.splits import Split
+from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Scorer
 from conseq.encoders.sasrec import SASRecConfig
 from conseq.evaluation.lists import read_lists
@@ -24,6 +25,7 @@ from conseq.run.config import from_record
 from conseq.run.lists import judge_lists
 from conseq.run.runner import History, judge
 from conseq.run.splitting import ByTime, ByUser, LeaveOneOut, Splitting
+from conseq.serving.bundle import save_bundle
 
 N_ITEMS = 60
 
@@ -171,6 +173,49 @@ def test_the_command_judges_and_its_evaluation_is_compared_with_runs(
         assert f"{metric} needs more than the 20 items of the lists 'theirs'" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "run"), str(tmp_path), "--history", "keep"]) == 2
     assert "is not the folder of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["leave_one_out", "by_time", "by_user"])
+@pytest.mark.parametrize("history", ["keep", "exclude"])
+def test_what_is_recommended_before_the_test_part_is_judged_as_the_run_was(
+    split: str, history: str, events: Path, log: InteractionLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = {
+        "encoder": {"name": "sasrec", "width": 8, "layers": 1, "heads": 1, "max_length": 8},
+        "split": {"name": split},
+        "training": {"epochs": 1, "batch_size": 16},
+    }
+    outcome = runner.run(from_record(tables, source="test"), log, folder=tmp_path / "run")
+    run, lists = str(tmp_path / "run"), str(tmp_path / "lists.jsonl")
+    seen = ["--include-seen"] if history == "keep" else []
+    asked = ["recommend", run, "--log", str(events), "--before", "test", *seen, "-k", "20"]
+    assert main([*asked, "--out", lists]) == 0
+    assert main(["evaluate-lists", lists, str(events), "--history", history, "--like", run, "--json"]) == 0
+    captured = capsys.readouterr()
+    found, own = json.loads(captured.out), outcome.evaluations["keep" if history == "keep" else "exclude"]
+    assert "users_without_list" not in found["counts"]
+    assert {name for name in found["metrics"] if name.startswith("NDCG@")} == {"NDCG@5", "NDCG@10", "NDCG@20"}
+    for name, value in found["metrics"].items():
+        if not name.startswith("MeanPopularity"):
+            assert value == pytest.approx(own.metrics[name], abs=1e-12), name
+    # Without it the whole history is read, the test item included.
+    judged = [log.user_ids.ids[user] for user in outcome.split.test.users.tolist()]
+    assert set(pl.read_ndjson(lists)["user_id"]) == set(judged)
+    assert main([*asked[:4], "-k", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + log.n_users
+
+
+def test_before_is_of_a_log_and_of_a_model_that_knows_its_cut(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    settings = SASRecConfig(width=8, layers=1, heads=1, max_length=8)
+    save_bundle(settings(ItemTable(2, 8)), settings, Vocabulary(["i1", "i2"], start=1), tmp_path / "bundle", {})
+    asked = ["recommend", str(tmp_path / "bundle"), "--before", "test"]
+    assert main([*asked, "--history", "i1"]) == 2
+    assert "--before is of a log; give it with --log" in capsys.readouterr().err
+    assert main([*asked, "--log", str(events)]) == 2
+    assert "its record does not say how the log was cut" in capsys.readouterr().err
 
 
 def test_one_way_to_cut_the_log_is_named(events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,9 @@ class Options:
     """A prepared folder, or a log: recommend for its users."""
     users: str | None = None
     """Only these users of the log: ids separated by spaces, a JSON array, or @FILE with one id per line."""
+    before: Literal["validation", "test"] | None = None
+    """Recommend from what the model's own cut of the log leaves in view before this part is held out, to those who are
+    judged on it: lists to be judged, here or elsewhere."""
     out: Path | None = None
     """Write a table to this file: .parquet, .csv or .jsonl."""
     k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
@@ -69,6 +72,8 @@ def run(argv: list[str]) -> int:
         raise ValueError(f"give one of {', '.join(given)}")
     if options.users is not None and options.log is None:
         raise ValueError("--users are of a log; give it with --log")
+    if options.before is not None and options.log is None:
+        raise ValueError("--before is of a log; give it with --log")
     if options.out is not None:
         if options.json:
             raise ValueError("give --out, which writes a file, or --json, which prints")
@@ -90,8 +95,15 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
     from conseq.serving.recommender import Recommender
 
     log = read(options.log or "")
+    everybody = log.user_ids.ids
+    if options.before is not None:
+        from conseq.run.lists import in_view, recorded_cut
+        from conseq.serving.bundle import read_manifest
+
+        cut = recorded_cut(read_manifest(options.bundle).provenance, source=str(options.bundle))
+        log, everybody = in_view(log, cut, before=options.before)
     # Whoever is named twice gets one answer.
-    users = log.user_ids.ids if options.users is None else list(dict.fromkeys(ids_from(options.users)))
+    users = everybody if options.users is None else list(dict.fromkeys(ids_from(options.users)))
     model = Recommender.load(options.bundle)
     _tell_unknown(model.item_ids.ids, asked)
     found = model.recommend_table(log, options.k, users=users, **asked)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from conseq.config import parse
@@ -79,6 +81,31 @@ def judge_lists(
     hidden = int(contained(held.targets, held.histories).sum()) if history == "exclude" else 0
     counts = {**found.counts, "unreachable": hidden, LIST_LENGTH: longest, **lacks}
     return replace(_but_mrr(found), model=name, counts=counts)
+
+
+def in_view(
+    log: InteractionLog, cut: Splitting, *, before: Literal["validation", "test"]
+) -> tuple[InteractionLog, list[str]]:
+    """Gives what a cut of a log shows of each user who is judged: what lists may be made from.
+
+    Args:
+        log: The log.
+        cut: How it is cut.
+        before: The held-out part that is not shown.
+
+    Returns:
+        A log of those histories, without times, in which all others are empty; and the outside ids of who is judged.
+    """
+    split = cut.cut(log)
+    held = split.validation if before == "validation" else split.test
+    rows = held.users.numpy()
+    lengths = np.zeros(log.n_users, dtype=np.int64)
+    lengths[rows] = held.histories.lengths.numpy()
+    order = torch.argsort(held.users)
+    items = held.histories.select(order).ids.numpy().astype(log.items.dtype)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    shown = InteractionLog(items, offsets, None, log.user_ids, log.item_ids, log.manifest)
+    return shown, log.user_ids.decode(rows)
 
 
 def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
