@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -169,13 +170,20 @@ def train(  # noqa: PLR0913  (one for each section, and where from and where to)
     if begun is not None:
         tables = started(tables, begun)
     config = from_record(tables, source="train()")
+    folder = None if run is None else Path(run)
+    with _told_what_is_lost(folder):
+        outcome = runner.run(config, log, folder=folder, start=begun, show=show)
+    return Model(outcome, log)
+
+
+@contextmanager
+def _told_what_is_lost(folder: Path | None) -> Iterator[None]:
     try:
-        outcome = runner.run(config, log, folder=None if run is None else Path(run), start=begun, show=show)
+        yield
     except KeyboardInterrupt:
-        if run is None:
+        if folder is None:
             print(_LOST, file=sys.stderr)
         raise
-    return Model(outcome, log)
 
 
 def _tables(written: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
