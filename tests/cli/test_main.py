@@ -180,6 +180,7 @@ def test_options_of_another_command_are_told_where_they_belong(
         ("--repeats=last", "--k-core=5"): "--k-core, --repeats are options of `conseq prepare`: ",
         (str(events),): "several files of one log: name their folder, or a pattern in quotes",
         ("--epoch", "3"): "",
+        ("--k_core", "5"): "--k-core is an option of `conseq prepare`",
     }.items():
         with pytest.raises(SystemExit) as ended:
             main(["train", "next_item", str(events), *given])

@@ -126,3 +126,21 @@ def test_a_misspelt_option_beside_several_files_is_named(
     assert ended.value.code == 2
     assert "--kcore" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_among_several_files_is_refused_in_words(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more").mkdir()
+    assert main(["prepare", str(events), str(tmp_path / "more"), str(tmp_path / "out")]) == 2
+    assert f"{tmp_path / 'more'}: of a log in several places each is a file" in capsys.readouterr().err
+
+
+def test_files_beside_the_process_are_recorded_by_its_folder(
+    events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more.csv").write_text(CSV.replace("a,", "c,"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "events.csv", "more.csv", "out"]) == 0
+    source = json.loads((tmp_path / "out/manifest.json").read_text())["source"]
+    assert source["name"] == f"{tmp_path.name} (2 files)"

@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 import torch
 
+from conseq.data.readers import prepare
+from conseq.data.reading import Reading
 from conseq.data.sequences import Sequences
 from conseq.data.vocabulary import Vocabulary
 from conseq.evaluation.lists import Listed, Lists, numbered, read_lists
@@ -35,6 +37,9 @@ def as_dict(lists: Lists) -> dict[str, list[str]]:
             {"a": ["y", "x"], "b": ["x", "y", "z"]},
         ),
         ({"place": [0, 1, 2, 0, 1]}, {"rank": "place"}, "rank", {"a": ["x", "y"], "b": ["x", "y", "z"]}),
+        # names are read as those of users and items are
+        ({"Position": [3, 2, 1, 1, 2]}, {}, "rank", {"a": ["x", "y"], "b": ["z", "y", "x"]}),
+        ({"prediction": [0.5, -1.0, 2.5, 1e-3, 7.0]}, {}, "score", {"a": ["x", "y"], "b": ["y", "z", "x"]}),
         # a column of times is not what tells the order
         ({"timestamp": [5, 4, 3, 2, 1]}, {}, "rows", {"a": ["y", "x"], "b": ["x", "z", "y"]}),
     ],
@@ -76,12 +81,14 @@ def test_ids_come_as_they_were_written(tmp_path: Path) -> None:
     [
         ("user,item\na,x\na,x\n", {}, "the list of user 'a' holds the item 'x' more than once"),
         ("user,item,rank\na,x,1\na,y,1\n", {}, "user 'a' has more than one item of rank 1; ranks tell the order"),
-        ("user,item,rank\na,x,1\na,y,best\n", {}, "line 3: the rank is 'best'; expected a number"),
-        ("user,item,score\na,x,1\na,y,\n", {}, "line 3: the score is missing; expected a number"),
-        ("user,item,score\na,x,nan\n", {}, "line 2: the score is 'nan'; expected a number"),
+        ("user,item,rank\na,x,1\na,y,best\n", {}, "line 3: the rank is 'best'; expected a finite number"),
+        ("user,item,score\na,x,1\na,y,\n", {}, "line 3: the score is missing; expected a finite number"),
+        ("user,item,score\na,x,nan\n", {}, "line 2: the score is 'nan'; expected a finite number"),
         ("user,item\na,\n", {}, "line 2: the item is missing"),
         ("user,item\n", {}, "there are no lists in it"),
-        ("user,item\na,x\n", {"rank": "place"}, "no column 'place'"),
+        ("user,item\na,x\n", {"rank": "place"}, "no column 'place' for the rank; the columns are 'user', 'item'"),
+        ("user,item,rank,Rank\na,x,1,1\n", {}, "several columns may be the rank: 'rank', 'Rank'; choose one with"),
+        ("user,item,score\na,x,-inf\n", {}, "line 2: the score is '-inf'; expected a finite number"),
         ("user,thing\na,x\n", {}, "no column looks like the item"),
         ("user,item,rank\na,x,1\n", {"rank": "rank", "score": "rank"}, "lists have one order: name one of them"),
     ],
@@ -115,3 +122,26 @@ def test_what_is_listed_is_scored_by_its_place_and_nothing_else_can_be_recommend
     found = scorer.scores(torch.tensor([2, 0, 1]), histories)
     low = -torch.inf
     assert found.tolist() == [[0, low, low], [low, 0, -1], [low, low, low]]
+
+
+def test_a_column_that_is_no_number_is_refused() -> None:
+    for column in (pl.Series([True]), pl.Series([[1]]), pl.Series(["1"], dtype=pl.Categorical)):
+        with pytest.raises(ValueError, match=r"the column of the rank holds .*; expected numbers"):
+            read_lists(pl.DataFrame({"user": ["a"], "item": ["x"], "rank": column}))
+
+
+def test_files_of_one_table_are_ordered_by_one_column(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/a.csv").write_text("user,item,rank\na,x,2\na,y,1\n")
+    (tmp_path / "lists/b.csv").write_text("user,item,rank\nb,x,1\n")
+    assert as_dict(read_lists(tmp_path / "lists")) == {"a": ["y", "x"], "b": ["x"]}
+    (tmp_path / "lists/b.csv").write_text("user,item,score\nb,x,1\n")
+    with pytest.raises(ValueError, match=r"b\.csv: no column 'rank'"):
+        read_lists(tmp_path / "lists")
+
+
+def test_a_prepared_log_is_no_table_of_lists(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("user,item\na,x\na,y\nb,x\n")
+    prepare(tmp_path / "events.csv", tmp_path / "data", Reading())
+    with pytest.raises(ValueError, match="data is a prepared log; expected a table with a row for each recommended"):
+        read_lists(tmp_path / "data")

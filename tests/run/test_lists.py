@@ -36,7 +36,7 @@ def events(tmp_path: Path) -> Path:
     rows = [
         (f"u{user}", f"i{item}", 1000 * place + user)
         for user in range(50)
-        for place, item in enumerate(rng.integers(N_ITEMS, size=rng.integers(4, 12)))
+        for place, item in enumerate(rng.integers(N_ITEMS, size=rng.integers(4, 12)) // (1 if user % 3 else 10))
     ]
     path = tmp_path / "events.csv"
     pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(path)
@@ -174,6 +174,51 @@ def test_the_command_judges_and_its_evaluation_is_compared_with_runs(
     assert main(["compare", str(tmp_path / "run"), str(tmp_path), "--history", "keep"]) == 2
     assert "is not the folder of a run" in capsys.readouterr().err
 
+    # Other lists of the same name are told apart by their folders; none is written over anything else.
+    lists_of(outcome.encoder.eval(), outcome.split, log, 10, "keep").write_parquet(tmp_path / "theirs.parquet")
+    assert main(["evaluate-lists", *asked, "--out", str(tmp_path / "again")]) == 0
+    capsys.readouterr()
+    assert main(["compare", *pair[:2], str(tmp_path / "again"), *pair[2:], "--json", "--metrics", "HR@10"]) == 0
+    found = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [one["second"] for one in found] == [f"theirs ({tmp_path / one})" for one in ("judged", "again")]
+    for out, told in (("run", "run holds a run"), ("judged", "holds the evaluation of 'theirs', not of 'mine'")):
+        before = sorted((one, one.read_bytes()) for one in (tmp_path / out).glob("evaluation-*"))
+        assert main(["evaluate-lists", *asked, "--name", "mine", "--out", str(tmp_path / out)]) == 2
+        assert told in capsys.readouterr().err
+        assert before == sorted((one, one.read_bytes()) for one in (tmp_path / out).glob("evaluation-*"))
+    assert main(["compare", *pair[:2], "--history", "exclude"]) == 2
+    told = "judged holds no evaluation of the test part with history exclude, only test-leave_one_out-keep-pessimistic"
+    assert told in capsys.readouterr().err
+
+
+def test_a_cut_off_that_some_lists_do_not_reach_is_told(
+    events: Path, log: InteractionLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer, split = model(log.n_items), LeaveOneOut().cut(log)
+    table = lists_of(scorer, split, log, 20, "keep")
+    table.filter((pl.col("rank") <= 10) | (pl.col("user_id") == "u3")).write_csv(tmp_path / "most.csv")
+    table.write_csv(tmp_path / "all.csv")
+    for name in ("all", "most"):
+        asked = [str(tmp_path / f"{name}.csv"), str(events), "--history", "keep", "--out", str(tmp_path / name)]
+        assert main(["evaluate-lists", *asked]) == 0
+    capsys.readouterr()
+    pair = ["compare", str(tmp_path / "all"), str(tmp_path / "most"), "--history", "keep"]
+    assert main([*pair, "--metrics", "HR@10", "HR@20"]) == 0
+    assert capsys.readouterr().err == "note: HR@20: some lists of most are shorter; what they lack is no hit\n"
+
+
+def test_what_is_left_out_of_lists_is_counted(log: InteractionLog, capsys: pytest.CaptureFixture[str]) -> None:
+    table = lists_of(model(log.n_items), LeaveOneOut().cut(log), log, 10, "keep")
+    other = pl.DataFrame({"user_id": ["new", "u1"], "item_id": ["i1", "never"], "rank": [1, 0]})
+    judge_lists(read_lists(pl.concat([table, other])), log, history="keep", unknown="drop")
+    said = capsys.readouterr().err
+    assert "1 of the 51 lists are of users whom the log does not have" in said
+    assert "1 listed items are not in the log: they are taken out, and what follows moves up" in said
+    with pytest.raises(
+        ValueError, match=r"the log has none of the 1 listed items, such as 'never'; its own are called"
+    ):
+        judge_lists(read_lists(other.tail(1)), log, history="keep", unknown="drop")
+
 
 @pytest.mark.parametrize("split", ["leave_one_out", "by_time", "by_user"])
 @pytest.mark.parametrize("history", ["keep", "exclude"])
@@ -203,6 +248,29 @@ def test_what_is_recommended_before_the_test_part_is_judged_as_the_run_was(
     assert set(pl.read_ndjson(lists)["user_id"]) == set(judged)
     assert main([*asked[:4], "-k", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + log.n_users
+
+
+def test_a_model_with_vectors_of_users_gives_no_lists_to_judge(
+    events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "bpr", str(events), "--run", str(tmp_path / "bpr"), "--epochs", "1", "--quiet"]) == 0
+    assert main(["recommend", str(tmp_path / "bpr"), "--before", "test", "--log", str(events)]) == 2
+    assert "--before is not of a model with a vector for each user" in capsys.readouterr().err
+
+
+def test_lists_from_another_log_than_the_models_are_told_of(
+    events: Path, log: InteractionLog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = {"encoder": {"name": "sasrec", "width": 8, "layers": 1, "heads": 1}, "training": {"epochs": 1}}
+    runner.run(from_record(tables, source="test"), log, folder=tmp_path / "run")
+    table = pl.read_csv(events)
+    table.filter(pl.col("timestamp") < pl.col("timestamp").max().over("user_id")).write_csv(tmp_path / "less.csv")
+    asked = ["recommend", str(tmp_path / "run"), "--before", "test", "-k", "1", "--log"]
+    assert main([*asked, str(events)]) == 0
+    assert "another log" not in capsys.readouterr().err
+    # Items that only the last interactions had are unknown to nobody: the log is smaller, not other.
+    assert main([*asked, str(tmp_path / "less.csv")]) == 0
+    assert "note: the model was trained on another log" in capsys.readouterr().err
 
 
 def test_before_is_of_a_log_and_of_a_model_that_knows_its_cut(

@@ -108,6 +108,15 @@ def test_a_snapshot_replaces_an_earlier_one_and_nothing_else(log: InteractionLog
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("place", ["run", "run/bundle", "run/so/far"])
+def test_nothing_is_written_into_the_run(place: str, log: InteractionLog, tmp_path: Path) -> None:
+    stopped(tmp_path / "run", log, config(), epochs=1)
+    before = files(tmp_path / "run")
+    with pytest.raises(ValueError, match="is inside the run's own folder"):
+        snapshot(tmp_path / "run", log, tmp_path / place)
+    assert files(tmp_path / "run") == before
+
+
 def test_what_has_no_model_yet_is_refused(log: InteractionLog, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none is not the folder of a run: there is no config\.json"):
         snapshot(tmp_path / "none", log, tmp_path / "out")
@@ -127,6 +136,9 @@ def test_what_has_no_model_yet_is_refused(log: InteractionLog, tmp_path: Path) -
 
 def test_the_first_stage_of_two_is_no_model(log: InteractionLog, tmp_path: Path) -> None:
     tables = {"method": {"name": "s3rec", "pretrain": 4}, "encoder": ENCODER, "training": TRAINING}
+    stopped(tmp_path / "begun", log, from_record(tables, source="test"), epochs=2)
+    with pytest.raises(ValueError, match=r"the first stage of S3Rec goes on until epoch 4, .* \(2 are over\)"):
+        snapshot(tmp_path / "begun", log, tmp_path / "out")
     stopped(tmp_path / "run", log, from_record(tables, source="test"), epochs=4)
     with pytest.raises(ValueError, match=r"no epoch that counts was validated yet \(4 of 6 are over\)"):
         snapshot(tmp_path / "run", log, tmp_path / "out")

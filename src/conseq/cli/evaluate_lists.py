@@ -36,8 +36,8 @@ class Options:
     item: str | None = None
     """The item column of the lists; guessed from its name where not given."""
     rank: str | None = None
-    """A column of ranks, the smallest first. Where neither this nor score is given: rank or score, where there is a
-    column of that name, else the rows as they stand."""
+    """A column of ranks, the smallest first. Where neither this nor score is given: a column called rank or position,
+    else score or prediction, else the rows as they stand."""
     score: str | None = None
     """A column of scores, the largest first."""
     unknown: Literal["error", "drop"] = "error"
@@ -56,14 +56,22 @@ def run(argv: list[str]) -> int:
     from conseq.data.readers import read
     from conseq.evaluation.lists import read_lists
     from conseq.evaluation.tables import as_text, metrics_table, slices_table
-    from conseq.run.lists import judge_lists
+    from conseq.run.lists import check_out, judge_lists
 
+    name = options.name or Path(options.lists).stem
     lists = read_lists(options.lists, user=options.user, item=options.item, rank=options.rank, score=options.score)
+    by = f"column {lists.column!r}, a {lists.order}" if lists.column else "rows as they stand"
+    print(
+        f"{len(lists.user_ids):,} lists, {len(lists.item_ids):,} items, in the order of the {by}",
+        file=sys.stderr,
+    )
+    if options.out is not None:
+        check_out(options.out, name)
     judged = judge_lists(
         lists,
         read(options.data),
         history=options.history,
-        name=options.name or Path(options.lists).stem,
+        name=name,
         part=options.split,
         cut=_cut(options),
         unknown=options.unknown,

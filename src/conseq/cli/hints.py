@@ -23,21 +23,23 @@ def hints(command: str, argv: Sequence[str]) -> Iterator[str]:
     """
     if command not in _OF_LOGS:
         return
-    reading = [option for option in _reading_options() if any(one.split("=")[0] == option for one in argv)]
+    given = {one.split("=")[0].replace("_", "-") for one in argv}
+    reading = [option for option in _reading_options(command) if option in given]
     if reading:
         has = "is an option" if len(reading) == 1 else "are options"
         how = "prepare the log with it, and give the folder that it writes"
         yield f"{', '.join(reading)} {has} of `conseq prepare`: {how} to `conseq {command}`"
-    if any(_is_file_of_a_log(a) and _is_file_of_a_log(b) for a, b in pairwise(argv)):
+    if any(_are_files_of_one_log(a, b) for a, b in pairwise(argv)):
         yield "several files of one log: name their folder, or a pattern in quotes, which the shell then leaves alone"
 
 
-def _reading_options() -> list[str]:
+def _reading_options(command: str) -> list[str]:
     from conseq.data.reading import Reading
 
-    # A weight of S3-Rec is called --item, too.
-    return [f"--{one.name.replace('_', '-')}" for one in fields(Reading) if one.name != "item"]
+    # A weight of S3-Rec is called --item, too, and --user of `recommend` is --users misspelt.
+    others = {"item", "user"} if command == "recommend" else {"item"}
+    return [f"--{one.name.replace('_', '-')}" for one in fields(Reading) if one.name not in others]
 
 
-def _is_file_of_a_log(argument: str) -> bool:
-    return Path(argument).suffix != ".toml" and Path(argument).is_file()
+def _are_files_of_one_log(one: str, other: str) -> bool:
+    return Path(one).suffix == Path(other).suffix != ".toml" and Path(one).is_file() and Path(other).is_file()

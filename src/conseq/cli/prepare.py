@@ -33,6 +33,9 @@ def run(argv: list[str]) -> int:
         tyro.cli(Options, prog="conseq prepare", args=argv)  # names the options that it does not know
     paths = [options.source, options.out, *map(Path, more)]
     source, out = paths[:-1] if more else options.source, paths[-1]
+    folder = next((one for one in paths[:-1] if more and not one.is_file()), None)
+    if folder is not None:
+        raise ValueError(f"{folder}: of a log in several places each is a file; a folder, or a pattern, is given alone")
     from conseq.data.readers import prepare
     from conseq.data.summary import summary
 

@@ -97,10 +97,17 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
     log = read(options.log or "")
     everybody = log.user_ids.ids
     if options.before is not None:
-        from conseq.run.lists import in_view, recorded_cut
+        from conseq.run.lists import in_view, recorded_cut, tell_of_other_log
         from conseq.serving.bundle import read_manifest
 
-        cut = recorded_cut(read_manifest(options.bundle).provenance, source=str(options.bundle))
+        told = read_manifest(options.bundle)
+        if told.encoder.name == "matrix_factorization":
+            raise ValueError(
+                "--before is not of a model with a vector for each user: in serving everybody is a stranger to it, and "
+                "`conseq evaluate` judges it with the users' own vectors"
+            )
+        cut = recorded_cut(told.provenance, source=str(options.bundle))
+        tell_of_other_log(told.provenance, cut, log)
         log, everybody = in_view(log, cut, before=options.before)
     # Whoever is named twice gets one answer.
     users = everybody if options.users is None else list(dict.fromkeys(ids_from(options.users)))

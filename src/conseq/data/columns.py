@@ -51,12 +51,14 @@ class Columns:
         time: Of the times; None where the order of the source is the order of the log.
         passed_over: Where no column was taken for the time and the caller did not say that there is none: the columns
             that are not read, those that sound like times first.
+        every: All columns of the source, as it writes them.
     """
 
     user: Column
     item: Column
     time: Column | None
     passed_over: tuple[str, ...] = ()
+    every: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -93,11 +95,16 @@ def choose(names: Sequence[str], source: str, *, user: str | None, item: str | N
     if chosen_time is None and time != NO_COLUMN:
         rest = [name for name in names if name not in {chosen_user.name, chosen_item.name}]
         passed_over = tuple(sorted(rest, key=lambda name: not sounds_like_time(name)))
-    columns = Columns(chosen_user, chosen_item, chosen_time, passed_over)
+    columns = Columns(chosen_user, chosen_item, chosen_time, passed_over, tuple(names))
     twice = next((name for name in columns.names if columns.names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"{source}: column {twice!r} is taken twice among user, item and time; {_found(names)}")
     return columns
+
+
+def called(names: Sequence[str], usual: frozenset[str]) -> list[str]:
+    """Gives the columns whose names are usual ones, whatever their capitals, underscores and RecBole type suffix."""
+    return [name for name in names if _plain(name) in usual]
 
 
 def looks_like_time(name: str) -> bool:
@@ -113,7 +120,7 @@ def sounds_like_time(name: str) -> bool:
 def _column(names: Sequence[str], source: str, role: str, asked: str | None, usual: frozenset[str]) -> Column | None:
     """Gives the column of one role; None where the caller named none and none looks like it."""
     if asked is None:
-        fitting = [name for name in names if _plain(name) in usual]
+        fitting = called(names, usual)
     else:
         fitting = [name for name in names if name == asked] or [
             name for name in names if _ATOMIC_TYPE.sub("", name) == asked

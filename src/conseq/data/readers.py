@@ -165,7 +165,10 @@ def _files_of(source: object, *, any_suffix: bool) -> tuple[list[Path], str]:
     twice = next((one for one in files if files.count(one) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is named twice; each file of a log is read once")
-    return files, f"{files[0].parent}"
+    parents = {one.parent for one in files}
+    if len(parents) == 1 and parents != {Path()}:
+        return files, f"{files[0].parent}"
+    return files, Path(os.path.commonpath([one.resolve() for one in parents])).name
 
 
 def _kind(source: object) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -13,6 +15,8 @@ import torch
 from torch import Tensor
 
 from conseq.data.batches import Source, check_ids
+from conseq.data.columns import NO_COLUMN, called
+from conseq.data.prepared import is_prepared
 from conseq.data.readers import open_source
 from conseq.data.reading import Reading
 from conseq.data.sequences import Sequences
@@ -23,8 +27,10 @@ if TYPE_CHECKING:
     from conseq.data.readers import Readable
 
 Order = Literal["rank", "score", "rows"]
-LIST_LENGTH = "list_length"
-"""Of an evaluation's counts: the items of the longest list; no metric is cut off later."""
+LIST_LENGTH, SHORTEST_LIST = "list_length", "shortest_list"
+"""Of an evaluation's counts: the items of the longest list, after which no metric is cut off, and of the shortest."""
+RANK_NAMES = frozenset({"rank", "position"})
+SCORE_NAMES = frozenset({"score", "scores", "prediction"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +42,7 @@ class Lists:
         item_ids: Outside ids of what is listed, the best first, the lists one behind the other.
         offsets: int64 ``[U + 1]``; the list of user ``u`` is ``item_ids[offsets[u]:offsets[u + 1]]``.
         order: What the order was told by: a column of ranks, a column of scores, or the rows as they stand.
+        column: The name of that column.
         equal_scores: Items whose score is that of the one before them in the list: their order is that of the rows.
     """
 
@@ -43,6 +50,7 @@ class Lists:
     item_ids: list[str]
     offsets: npt.NDArray[np.int64]
     order: Order
+    column: str = ""
     equal_scores: int = 0
 
     def __repr__(self) -> str:
@@ -64,8 +72,9 @@ def read_lists(
         user: Name of the user column; None: guessed from its name.
         item: Name of the item column; None: guessed from its name.
         rank: Name of a column of ranks, the smallest first.
-        score: Name of a column of scores, the largest first. Where neither is named, ``rank`` or ``score`` are taken
-            where they are there, and the order of the rows where they are not.
+        score: Name of a column of scores, the largest first. Where neither is named, a column called ``rank`` or
+            ``position`` is taken, else one called ``score`` or ``prediction`` (whatever the capitals), else the order
+            of the rows.
 
     Returns:
         The lists.
@@ -77,7 +86,7 @@ def read_lists(
     """
     if rank is not None and score is not None:
         raise ValueError(f"rank={rank!r} and score={score!r} are named; lists have one order: name one of them")
-    opened, order = _opened(source, user, item, rank, score)
+    opened, order, column = _opened(source, user, item, rank, score)
     pieces = list(_pieces(opened, order))
     if not any(map(len, pieces)):
         raise ValueError(f"{opened.name}: there are no lists in it")
@@ -92,6 +101,7 @@ def read_lists(
         item_ids=table["item"].to_list(),
         offsets=np.concatenate([[0], np.cumsum(counts["len"].to_numpy())]).astype(np.int64),
         order=order,
+        column=column,
         equal_scores=equal if order == "score" else 0,
     )
 
@@ -142,8 +152,13 @@ def numbered(
             f"called as {user_ids.ids[0]!r}"
         )
     items = np.array([item_ids.number(one) or 0 for one in lists.item_ids], dtype=np.int64)
-    if unknown == "error" and not items.all():
-        missing = sorted({lists.item_ids[at] for at in np.flatnonzero(items == 0)})
+    missing = sorted({lists.item_ids[at] for at in np.flatnonzero(items == 0)})
+    if not items.any():
+        raise ValueError(
+            f"the log has none of the {len(missing):,} listed items, such as {missing[0]!r}; its own are called as "
+            f"{item_ids.ids[0]!r}"
+        )
+    if unknown == "error" and missing:
         raise ValueError(
             f"{len(missing):,} of the listed items are not in the log, such as {missing[0]!r}; give the log that the "
             "lists were made for, or leave such items out (--unknown drop)"
@@ -162,23 +177,27 @@ def _opened(
     item: str | None,
     rank: str | None,
     score: str | None,
-) -> tuple[Source, Order]:
-    """Gives the source, the column that tells the order in the place of the times, and what that column is."""
-
-    def opened(column: str) -> Source:
-        return open_source(source, Reading(user=user, item=item, time=column))
-
-    if rank is not None:
-        return opened(rank), "rank"
-    if score is not None:
-        return opened(score), "score"
-    usual: tuple[tuple[str, Order], ...] = (("rank", "rank"), ("score", "score"))
-    for column, order in usual:
-        try:
-            return opened(column), order
-        except ValueError:  # there is none of that name; whatever else is wrong, is so without it, too
-            continue
-    return opened("-"), "rows"
+) -> tuple[Source, Order, str]:
+    """Gives the source with what tells the order in the place of the times, what that is, and the column's name."""
+    if isinstance(source, str | os.PathLike) and is_prepared(Path(source)):
+        raise ValueError(f"{source} is a prepared log; expected a table with a row for each recommended item")
+    first = open_source(source, Reading(user=user, item=item, time=NO_COLUMN))
+    names = first.columns.every if first.columns is not None else ()
+    asked: tuple[tuple[Order, str | None, frozenset[str]], ...] = (
+        ("rank", rank, RANK_NAMES),
+        ("score", score, SCORE_NAMES),
+    )
+    for order, name, usual in asked:
+        found = [name] if name is not None else called(names, usual) if rank is score is None else []
+        if len(found) > 1:
+            told = ", ".join(map(repr, found))
+            raise ValueError(f"{first.name}: several columns may be the {order}: {told}; choose one with {order}=")
+        if found and found[0] not in names:
+            told = ", ".join(map(repr, names))
+            raise ValueError(f"{first.name}: no column {found[0]!r} for the {order}; the columns are {told}")
+        if found:
+            return open_source(source, Reading(user=user, item=item, time=found[0])), order, found[0]
+    return first, "rows", ""
 
 
 def _pieces(source: Source, order: Order) -> Iterator[pl.DataFrame]:
@@ -191,15 +210,22 @@ def _pieces(source: Source, order: Order) -> Iterator[pl.DataFrame]:
         if batch.times is None or order == "rows":
             places = pl.Series(np.arange(rows, rows + size, dtype=np.float64))
         else:
-            places = batch.times.cast(pl.Float64, strict=False)
+            places = _numbers(batch.times, source.name, order)
             bad = ~places.is_finite().fill_null(value=False)
             if bad.any():
                 at = cast("int", bad.arg_max())
                 found = batch.times[at]
                 told = "is missing" if found in {None, ""} else f"is {found!r}"
-                raise ValueError(f"{source.name}, {batch.place(at)}: the {order} {told}; expected a number")
+                raise ValueError(f"{source.name}, {batch.place(at)}: the {order} {told}; expected a finite number")
         rows += size
         yield pl.DataFrame({"user": batch.users, "item": batch.items, "order": places})
+
+
+def _numbers(column: pl.Series, source: str, order: Order) -> pl.Series:
+    kind = column.dtype
+    if not (kind.is_numeric() or kind in (pl.String, pl.Null)):
+        raise ValueError(f"{source}: the column of the {order} holds {kind}; expected numbers")
+    return column.cast(pl.Float64, strict=False)
 
 
 def _check(table: pl.DataFrame, source: str, order: Order) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from conseq.config import parse
 from conseq.data.log import InteractionLog
-from conseq.evaluation.lists import LIST_LENGTH, Listed, Lists, numbered
-from conseq.evaluation.ranks import contained
+from conseq.evaluation.lists import LIST_LENGTH, SHORTEST_LIST, Listed, Lists, numbered
+from conseq.evaluation.ranks import contained, distinct
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import one_of
-from conseq.run.runner import History, judge
+from conseq.run.folder import CONFIG
+from conseq.run.judging import OTHER_LOG_NOTE
+from conseq.run.runner import History, data_record, judge
 from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
 
 CUTOFFS = (5, 10, 20, 50, 100)
@@ -52,15 +55,14 @@ def judge_lists(
         unknown: What to do with listed items that the log does not have: refuse them, or take them out.
 
     Returns:
-        The evaluation. Its ``counts`` also tell of ``list_length``, ``users_without_list`` and ``short_lists``.
+        The evaluation. Its ``counts`` also tell of ``list_length`` and ``shortest_list``, ``users_without_list`` and
+        ``short_lists``.
 
     Raises:
         ValueError: if the log has none of the lists' users, or no list is of a judged user; if listed items are not in
             the log and may not be taken out; if an argument has a value that it cannot have.
     """
-    one_of(("error", "drop"), unknown, name="unknown")
-    one_of(("exclude", "keep"), history, name="history")
-    one_of(("validation", "test"), part, name="part")
+    _check_arguments(history, part, unknown)
     split = (LeaveOneOut() if cut is None else cut).cut(log)
     listed = numbered(lists, log.user_ids, log.item_ids, unknown=unknown)
     held = split.validation if part == "validation" else split.test
@@ -75,12 +77,43 @@ def judge_lists(
     ks = tuple(k for k in CUTOFFS if k <= longest) or (longest,)
     if not longest:
         raise ValueError("every listed item is in its user's history: with the history excluded nothing is recommended")
+    _say_what_is_left_out(lists, log)
     lacks = _lacks(lists, lengths=lengths, without=int((own.lengths == 0).sum()), last=max(ks))
     _say_what_the_protocol_does(history, int(seen.sum()))
     found = judge(Listed(listed, log.n_items), split, history=history, part=part, ks=ks)
-    hidden = int(contained(held.targets, held.histories).sum()) if history == "exclude" else 0
-    counts = {**found.counts, "unreachable": hidden, LIST_LENGTH: longest, **lacks}
+    hidden = contained(distinct(held.targets), held.histories) if history == "exclude" else lengths[:0]
+    told = {"unreachable": int(hidden.sum()), LIST_LENGTH: longest, SHORTEST_LIST: int(lengths[own.lengths > 0].min())}
+    counts = {**found.counts, **told, **lacks}
     return replace(_but_mrr(found), model=name, counts=counts)
+
+
+def _check_arguments(history: str, part: str, unknown: str) -> None:
+    one_of(("exclude", "keep"), history, name="history")
+    one_of(("validation", "test"), part, name="part")
+    one_of(("error", "drop"), unknown, name="unknown")
+
+
+def check_out(folder: Path, name: str) -> None:
+    """Refuses a folder for an evaluation of lists that holds anything but an earlier one of the same lists.
+
+    Args:
+        folder: The folder; it need not be there.
+        name: What the lists are called.
+
+    Raises:
+        FileExistsError: if it is a file, or holds a run, the evaluation of other lists, or anything else.
+    """
+    if not folder.exists():
+        return
+    found = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    other = next((one.name for one in found if not one.name.startswith(("evaluation-", "."))), None)
+    if other is not None or (folder / CONFIG).exists():
+        what = "a run" if (folder / CONFIG).exists() else other
+        raise FileExistsError(f"{folder} holds {what}: an evaluation of lists needs a folder of its own")
+    for file in folder.glob("evaluation-*.safetensors"):
+        model = Evaluation.load(file).model
+        if model != name:
+            raise FileExistsError(f"{folder} holds the evaluation of {model!r}, not of {name!r}; give each its folder")
 
 
 def in_view(
@@ -126,6 +159,28 @@ def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
         raise ValueError(f"{source}: its record does not say how the log was cut; name a cut instead")
     table = {key: value for key, value in recorded.items() if key != "name"}
     return parse(SPLITS[recorded["name"]], table, source=f"{source}: split")
+
+
+def tell_of_other_log(provenance: Mapping[str, object], cut: Splitting, log: InteractionLog) -> None:
+    """Says on standard error where a model was trained on another log than the one that is cut.
+
+    Args:
+        provenance: The record of the model's bundle.
+        cut: How the log is cut.
+        log: The log.
+    """
+    trained_on = provenance.get("data")
+    if isinstance(trained_on, dict) and trained_on.get("hash") != data_record(log)["hash"]:
+        print(OTHER_LOG_NOTE.format(cut=cut.name), file=sys.stderr)
+
+
+def _say_what_is_left_out(lists: Lists, log: InteractionLog) -> None:
+    users = sum(one not in log.user_ids for one in lists.user_ids)
+    items = sum(one not in log.item_ids for one in lists.item_ids)
+    if users:
+        _say(f"{users:,} of the {len(lists.user_ids):,} lists are of users whom the log does not have")
+    if items:
+        _say(f"{items:,} listed items are not in the log: they are taken out, and what follows moves up")
 
 
 def _lacks(lists: Lists, *, lengths: Tensor, without: int, last: int) -> dict[str, int]:

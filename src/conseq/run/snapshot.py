@@ -52,18 +52,11 @@ def snapshot(run: Path, log: InteractionLog, out: Path) -> Snapshot:
     Raises:
         FileNotFoundError: if ``run`` is no run, or has saved nothing yet.
         FileExistsError: if ``out`` is a file, or holds anything besides a bundle.
-        ValueError: if the run is finished, has validated no epoch yet, or is of another log, or its folder is damaged.
+        ValueError: if the run is finished, has validated no epoch yet, is in a first stage or of another log, or its
+            folder is damaged; if ``out`` is inside it.
     """
-    config = _config(run)
-    own = read_config(run).get("data", {}).get("hash")
-    record = data_record(log)
-    if own != record["hash"]:
-        raise ValueError(
-            f"{run} is trained on another log: its hash there is {str(own)[:12]}…, that of the log given is "
-            f"{record['hash'][:12]}…"
-        )
-    if (run / "bundle").is_dir():
-        raise ValueError(f"{run} is finished; its bundle is {run / 'bundle'}")
+    config, record = _config(run), data_record(log)
+    _check(run, record["hash"], out)
     path = run / CHECKPOINT
     try:
         state = checkpoint.load(path)
@@ -76,6 +69,11 @@ def snapshot(run: Path, log: InteractionLog, out: Path) -> Snapshot:
         )
     with torch.random.fork_rng([]):
         method = build(config, config.split.cut(log), torch.device("cpu"), item_ids=log.item_ids)
+    if epochs <= method.first_epochs < config.training.epochs:
+        raise ValueError(
+            f"{run}: the first stage of {type(method).__name__} goes on until epoch {method.first_epochs}, and what it "
+            f"trains is not the model yet ({epochs} are over)"
+        )
     try:
         method.load_state_dict(state["best"])
     except RuntimeError as error:
@@ -93,6 +91,20 @@ def snapshot(run: Path, log: InteractionLog, out: Path) -> Snapshot:
     counts = np.bincount(log.items, minlength=log.n_items + 1)[1:]
     save_bundle(method.encoder, config.encoder, log.item_ids, out, provenance, counts=counts)
     return found
+
+
+def _check(run: Path, data_hash: str, out: Path) -> None:
+    """Refuses another log than the run's, a finished run, and a place inside it."""
+    own = read_config(run).get("data", {}).get("hash")
+    if own != data_hash:
+        raise ValueError(
+            f"{run} is trained on another log: its hash there is {str(own)[:12]}…, that of the log given is "
+            f"{data_hash[:12]}…"
+        )
+    if (run / "bundle").is_dir():
+        raise ValueError(f"{run} is finished; its bundle is {run / 'bundle'}")
+    if out.resolve() == run.resolve() or run.resolve() in out.resolve().parents:
+        raise ValueError(f"{out} is inside the run's own folder, which is only read; choose another place")
 
 
 def _config(run: Path) -> RunConfig:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from conseq.evaluation.compare import Comparison, compare_groups
-from conseq.evaluation.lists import LIST_LENGTH
+from conseq.evaluation.lists import LIST_LENGTH, SHORTEST_LIST
 from conseq.evaluation.metrics import parse
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import START
@@ -32,13 +33,16 @@ def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluati
     Raises:
         ValueError: if a folder holds no finished run, or two hold runs of one experiment with the same seed.
     """
-    written = {run: _config(run, history) for run in runs}
+    lists = {run: _lists_in(run, history) for run in runs if not (run / CONFIG).is_file()}
+    written = {run: _config(run) for run in runs if run not in lists}
     keys = {run: but_seed(config) for run, config in written.items()}
     _refuse_doubles({run: (keys[run], config["training"]["seed"]) for run, config in written.items()})
     names = _names({key: json.loads(key) for key in dict.fromkeys(keys.values())})
-    found: dict[str, list[Evaluation]] = {names[key]: [] for key in dict.fromkeys(keys.values())}
-    for run, key in keys.items():
-        found[names[key]].append(replace(_evaluation(run, history), model=names[key]))
+    called = {run: names[key] for run, key in keys.items()} | _names_of_lists(lists, set(names.values()))
+    found: dict[str, list[Evaluation]] = {}
+    for run in runs:
+        judged = lists[run] if run in lists else _evaluation(run, history)
+        found.setdefault(called[run], []).append(replace(judged, model=called[run]))
     return found
 
 
@@ -99,19 +103,29 @@ def _refuse_what_lists_cannot_tell(groups: Mapping[str, Sequence[Evaluation]], m
             k = parse(metric).k
             if length is not None and (k is None or k > length):
                 raise ValueError(f"{metric} needs more than the {length} items of the lists {name!r}")
+            shortest = evaluations[0].counts.get(SHORTEST_LIST)
+            if shortest is not None and k is not None and k > shortest:
+                print(f"note: {metric}: some lists of {name} are shorter; what they lack is no hit", file=sys.stderr)
 
 
-def _config(run: Path, history: History) -> dict[str, Any]:
-    if not (run / CONFIG).is_file():
-        files = _files(run, history)
-        if not files:
-            raise ValueError(f"{run} is not the folder of a run: it has no {CONFIG}")
-        # Lists that something else made, judged by `conseq evaluate-lists --out`: all that is known is their name.
-        return {
-            "method": {"name": Evaluation.load(files[0]).model},
-            "training": {"seed": 0},
-            "lists": {"folder": str(run)},
-        }
+def _lists_in(run: Path, history: History) -> Evaluation:
+    """Gives the evaluation of lists that something else made, which `conseq evaluate-lists --out` has written."""
+    files = _files(run, history)
+    if files:
+        return Evaluation.load(files[0])
+    others = ", ".join(one.stem.removeprefix("evaluation-") for one in sorted(run.glob("evaluation-*.safetensors")))
+    if others:
+        raise ValueError(f"{run} holds no evaluation of the test part with history {history}, only {others}")
+    raise ValueError(f"{run} is not the folder of a run: it has no {CONFIG}")
+
+
+def _names_of_lists(lists: Mapping[Path, Evaluation], taken: Set[str]) -> dict[Path, str]:
+    """Gives lists their own names, and their folders where two have one."""
+    models = [*taken, *(one.model for one in lists.values())]
+    return {run: one.model if models.count(one.model) == 1 else f"{one.model} ({run})" for run, one in lists.items()}
+
+
+def _config(run: Path) -> dict[str, Any]:
     written = read_config(run)
     lacking = [name for name in ("method", "training") if name not in written]
     if lacking:
