@@ -39,7 +39,8 @@ def test_a_dash_takes_no_times_although_there_are_some() -> None:
 
 def test_a_named_column_is_taken_and_not_marked_as_guessed() -> None:
     columns = _choose("a", "b", "user_id", "when", user="a", item="b", time="when")
-    assert columns == Columns(Column("a", guessed=False), Column("b", guessed=False), Column("when", guessed=False))
+    taken = (Column("a", guessed=False), Column("b", guessed=False), Column("when", guessed=False))
+    assert columns == Columns(*taken, every=("a", "b", "user_id", "when"))
 
 
 def test_a_recbole_column_may_be_named_without_its_type() -> None:
