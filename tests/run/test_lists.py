@@ -272,6 +272,12 @@ def test_lists_from_another_log_than_the_models_are_told_of(
     assert main([*asked, str(tmp_path / "less.csv")]) == 0
     assert "note: the model was trained on another log" in capsys.readouterr().err
 
+    # Two moments that the settings name hold out the same of every log.
+    moments = {"name": "by_time", "validation_from": 3000, "test_from": 4000}
+    runner.run(from_record({**tables, "split": moments}, source="test"), log, folder=tmp_path / "dated")
+    assert main(["recommend", str(tmp_path / "dated"), *asked[2:], str(tmp_path / "less.csv")]) == 0
+    assert "another log" not in capsys.readouterr().err
+
 
 def test_before_is_of_a_log_and_of_a_model_that_knows_its_cut(
     events: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

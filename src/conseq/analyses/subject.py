@@ -94,5 +94,5 @@ def subject_of(
     forget_other_users(bundle, log)
     own = renumber(log, bundle.item_ids, unknown=unknown)
     cut = cut_of(bundle, slicing)
-    tell_of_other_log(bundle, cut, log)
+    tell_of_other_log(bundle.provenance, cut, log)
     return Subject(path, path if is_run else None, bundle, own, cut.cut(own), where)

@@ -97,7 +97,8 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
     log = read(options.log or "")
     everybody = log.user_ids.ids
     if options.before is not None:
-        from conseq.run.lists import in_view, recorded_cut, tell_of_other_log
+        from conseq.run.judging import tell_of_other_log
+        from conseq.run.lists import in_view, recorded_cut
         from conseq.serving.bundle import read_manifest
 
         told = read_manifest(options.bundle)

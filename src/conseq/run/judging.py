@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,7 @@ def judge_bundle(
     bundle = load_bundle(path, resolve_device(device))
     forget_other_users(bundle, log)
     cut = cut_of(bundle, slicing)
-    tell_of_other_log(bundle, cut, log)
+    tell_of_other_log(bundle.provenance, cut, log)
     split = cut.cut(renumber(log, bundle.item_ids, unknown=unknown))
     return replace(judge(bundle.encoder, split, history=history, part=part), model=type(bundle.encoder).__name__)
 
@@ -88,17 +89,17 @@ def forget_other_users(bundle: Bundle, log: InteractionLog) -> None:
     bundle.encoder.forget_users()
 
 
-def tell_of_other_log(bundle: Bundle, cut: Splitting, log: InteractionLog) -> None:
+def tell_of_other_log(provenance: Mapping[str, object], cut: Splitting, log: InteractionLog) -> None:
     """Says on standard error where who or what is held out depends on the log, and this one is not the model's.
 
     Two moments that the settings name hold out the same of every log.
 
     Args:
-        bundle: The model, and the record of what it was trained on.
+        provenance: The bundle's record of what the model was trained on.
         cut: How the log is cut.
         log: The log.
     """
-    trained_on = bundle.provenance.get("data")
+    trained_on = provenance.get("data")
     if not isinstance(trained_on, dict) or trained_on.get("hash") == data_record(log)["hash"]:
         return
     if not isinstance(cut, ByTime) or cut.validation_from is None:

@@ -19,8 +19,7 @@ from conseq.evaluation.ranks import contained, distinct
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import one_of
 from conseq.run.folder import CONFIG
-from conseq.run.judging import OTHER_LOG_NOTE
-from conseq.run.runner import History, data_record, judge
+from conseq.run.runner import History, judge
 from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
 
 CUTOFFS = (5, 10, 20, 50, 100)
@@ -159,19 +158,6 @@ def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
         raise ValueError(f"{source}: its record does not say how the log was cut; name a cut instead")
     table = {key: value for key, value in recorded.items() if key != "name"}
     return parse(SPLITS[recorded["name"]], table, source=f"{source}: split")
-
-
-def tell_of_other_log(provenance: Mapping[str, object], cut: Splitting, log: InteractionLog) -> None:
-    """Says on standard error where a model was trained on another log than the one that is cut.
-
-    Args:
-        provenance: The record of the model's bundle.
-        cut: How the log is cut.
-        log: The log.
-    """
-    trained_on = provenance.get("data")
-    if isinstance(trained_on, dict) and trained_on.get("hash") != data_record(log)["hash"]:
-        print(OTHER_LOG_NOTE.format(cut=cut.name), file=sys.stderr)
 
 
 def _say_what_is_left_out(lists: Lists, log: InteractionLog) -> None:
