@@ -19,7 +19,7 @@ ROWS = {"user_id": ["b", "a", "b", "a", "b"], "item_id": ["x", "y", "z", "x", "y
 
 def as_dict(lists: Lists) -> dict[str, list[str]]:
     bounds = lists.offsets.tolist()
-    return {user: lists.item_ids[bounds[at] : bounds[at + 1]] for at, user in enumerate(lists.user_ids)}
+    return {user: lists.item_ids[bounds[at] : bounds[at + 1]].to_list() for at, user in enumerate(lists.user_ids)}
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_what_is_no_list_is_refused_with_its_place(
 def test_lists_get_the_numbers_of_the_log() -> None:
     lists = read_lists(pl.DataFrame(ROWS))
     users, items = Vocabulary(["c", "b", "a"], start=0), Vocabulary(["y", "x", "z"], start=1)
-    assert numbered(lists, users, items).to_lists() == [[], [2, 3, 1], [1, 2]]
-    assert numbered(lists, Vocabulary(["b"], start=0), items).to_lists() == [[2, 3, 1]]
+    assert numbered(lists, users, items).lists.to_lists() == [[], [2, 3, 1], [1, 2]]
+    assert numbered(lists, Vocabulary(["b"], start=0), items).lists.to_lists() == [[2, 3, 1]]
     fewer = Vocabulary(["y", "z"], start=1)
     with pytest.raises(ValueError, match=r"1 of the listed items are not in the log, such as 'x'; .*--unknown drop"):
         numbered(lists, users, fewer)
-    assert numbered(lists, users, fewer, unknown="drop").to_lists() == [[], [2, 1], [1]]
+    assert numbered(lists, users, fewer, unknown="drop").lists.to_lists() == [[], [2, 1], [1]]
     with pytest.raises(ValueError, match=r"none of the 2 users of the lists, such as 'a'; its own are called as 'u0'"):
         numbered(lists, Vocabulary(["u0"], start=0), items)
 

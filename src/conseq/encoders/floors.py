@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from conseq.data.sequences import Sequences
-from conseq.encoders.encoder import Scorer
+from conseq.encoders.sparse import SparseScorer, SparseScores
 
 
-class Popularity(Scorer):
+class Popularity(SparseScorer):
     """Scores every item by the number of its training interactions, the same for everybody.
 
     Args:
@@ -28,12 +28,13 @@ class Popularity(Scorer):
         """Gives the popularity in ``train``, whose item numbers are ``1..n_items``."""
         return cls(item_counts(train, n_items))
 
-    def scores(self, users: Tensor, histories: Sequences) -> Tensor:
-        """Gives the counts for every history, as a view ``[B, V]`` of one row."""
-        return self.counts.expand(len(histories), self.n_items)
+    def sparse(self, users: Tensor, histories: Sequences) -> SparseScores:
+        """Gives the counts for every history."""
+        none = Sequences(histories.ids[:0], torch.zeros_like(histories.offsets))
+        return SparseScores(self.counts, none, self.counts[:0])
 
 
-class OwnHistory(Scorer):
+class OwnHistory(SparseScorer):
     """Scores the items of the user's own history, the most recent highest; all others are equal below them.
 
     With the history excluded every candidate is equal, and the tie rule alone decides. Under optimistic ties
@@ -47,13 +48,15 @@ class OwnHistory(Scorer):
         super().__init__()
         self.n_items = n_items
 
-    def scores(self, users: Tensor, histories: Sequences) -> Tensor:
-        """Gives, float ``[B, V]``, 1 plus the last position of each item in the history; 0 where it is not there."""
-        flat = torch.zeros(len(histories) * self.n_items, device=histories.device)
-        places = histories.rows * self.n_items + histories.ids - 1
-        latest = (histories.positions + 1).to(flat.dtype)
-        # The greatest position wins where an item is repeated.
-        return flat.scatter_reduce_(0, places, latest, reduce="amax").view(len(histories), self.n_items)
+    def sparse(self, users: Tensor, histories: Sequences) -> SparseScores:
+        """Gives 1 plus the last position of each item in the history; 0 where it is not there."""
+        key = histories.rows * (self.n_items + 1) + histories.ids
+        ordered, order = torch.sort(key, stable=True)
+        last = torch.ones_like(key, dtype=torch.bool)
+        last[:-1] = ordered[1:] != ordered[:-1]
+        kept = torch.zeros_like(last).index_fill_(0, order[last], value=True)
+        base = torch.zeros(self.n_items, device=histories.device)
+        return SparseScores(base, histories.keep(kept), (histories.positions[kept] + 1).to(base.dtype))
 
 
 def item_counts(train: Sequences, n_items: int) -> Tensor:

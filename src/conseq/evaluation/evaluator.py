@@ -18,6 +18,7 @@ from conseq.data.sequences import slices as part_of
 from conseq.data.splits import HeldOut
 from conseq.encoders.encoder import Scorer, scores_are_products
 from conseq.encoders.floors import OwnHistory, Popularity, item_counts
+from conseq.encoders.sparse import SparseScores, scores_are_sparse
 from conseq.evaluation.metrics import Floats, coverage, mean_popularity, means
 from conseq.evaluation.ranks import Protocol, distinct, target_ranks, top_items
 from conseq.evaluation.result import Evaluation
@@ -27,6 +28,7 @@ from conseq.nn.products import Products
 _CPU_SCORES = 2**22
 """Scores held at a time on a CPU (16 MiB of float32); larger blocks leave its last cache."""
 _DEVICE_SCORES = 2**28
+_SPARSE_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _judge(
     # Histories of one length share a batch, the longest first: what does not fit in memory fails at once.
     order = torch.argsort(held_out.histories.lengths, descending=True, stable=True)
     with _judging(scorer, device) as where:
-        size = batch_size or _batch_size(scorer.n_items, where)
+        size = batch_size or _batch_size(scorer, where)
         score = _scoring(scorer, min(size, len(order)))
         for rows in torch.split(order, size):
             asked = targets.select(rows)
@@ -133,8 +135,10 @@ def _judge(
     return _Judged(ranks.numpy(), equals.numpy(), lists.numpy() if top else None)
 
 
-def _scoring(scorer: Scorer, rows: int) -> Callable[[Tensor, Sequences], Tensor]:
+def _scoring(scorer: Scorer, rows: int) -> Callable[[Tensor, Sequences], Tensor | SparseScores]:
     """Gives what scores at most ``rows`` histories; what it gives holds until it is called again."""
+    if scores_are_sparse(scorer):
+        return scorer.sparse
     if not scores_are_products(scorer):
         return scorer.scores
     products = Products(scorer.items.candidates, rows)
@@ -167,7 +171,10 @@ def _home(module: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def _batch_size(n_items: int, where: torch.device) -> int:
+def _batch_size(scorer: Scorer, where: torch.device) -> int:
+    n_items = scorer.n_items
+    if scores_are_sparse(scorer):
+        return _SPARSE_ROWS
     if where.type == "cpu":
         return max(16, min(512, _CPU_SCORES // n_items))
     return max(16, min(8192, _DEVICE_SCORES // n_items))
@@ -236,7 +243,7 @@ def _check(held_out: HeldOut, n_items: int, ks: Sequence[int]) -> None:
             raise ValueError(f"{what} have item numbers {low}..{high}; the scorer knows 1..{n_items}")
 
 
-def _check_scores(scores: Tensor, n_users: int, scorer: Scorer) -> None:
+def _check_scores(scores: Tensor | SparseScores, n_users: int, scorer: Scorer) -> None:
     if scores.shape != (n_users, scorer.n_items):
         raise ValueError(
             f"{type(scorer).__name__} gave scores of shape {list(scores.shape)} for {n_users} users and "

@@ -21,7 +21,7 @@ from conseq.data.readers import open_source
 from conseq.data.reading import Reading
 from conseq.data.sequences import Sequences
 from conseq.data.vocabulary import Vocabulary
-from conseq.encoders.encoder import Scorer
+from conseq.encoders.sparse import SparseScorer, SparseScores
 
 if TYPE_CHECKING:
     from conseq.data.readers import Readable
@@ -38,16 +38,16 @@ class Lists:
     """Recommended items, a list for each user, the best first.
 
     Attributes:
-        user_ids: Outside ids, one for each list.
-        item_ids: Outside ids of what is listed, the best first, the lists one behind the other.
+        user_ids: Outside ids (strings), one for each list.
+        item_ids: Outside ids (strings) of what is listed, the best first, the lists one behind the other.
         offsets: int64 ``[U + 1]``; the list of user ``u`` is ``item_ids[offsets[u]:offsets[u + 1]]``.
         order: What the order was told by: a column of ranks, a column of scores, or the rows as they stand.
         column: The name of that column.
         equal_scores: Items whose score is that of the one before them in the list: their order is that of the rows.
     """
 
-    user_ids: list[str]
-    item_ids: list[str]
+    user_ids: pl.Series
+    item_ids: pl.Series
     offsets: npt.NDArray[np.int64]
     order: Order
     column: str = ""
@@ -97,8 +97,8 @@ def read_lists(
     counts = table.group_by("list", maintain_order=True).agg(pl.col("user").first(), pl.len())
     equal = table.select((pl.col("order") == pl.col("order").shift().over("list")).sum()).item()
     return Lists(
-        user_ids=counts["user"].to_list(),
-        item_ids=table["item"].to_list(),
+        user_ids=counts["user"],
+        item_ids=table["item"],
         offsets=np.concatenate([[0], np.cumsum(counts["len"].to_numpy())]).astype(np.int64),
         order=order,
         column=column,
@@ -106,7 +106,7 @@ def read_lists(
     )
 
 
-class Listed(Scorer):
+class Listed(SparseScorer):
     """Scores the listed items of a user by their place, and nothing else: what is not listed is never recommended.
 
     Args:
@@ -119,17 +119,30 @@ class Listed(Scorer):
         self.lists = lists
         self.n_items = n_items
 
-    def scores(self, users: Tensor, histories: Sequences) -> Tensor:
-        """Gives minus the place of each listed item, and ``-inf`` for all others, float ``[B, V]``."""
+    def sparse(self, users: Tensor, histories: Sequences) -> SparseScores:
+        """Gives minus the place of each listed item, and ``-inf`` for all others."""
         asked = self.lists.select(users)
-        found = torch.full((len(users), self.n_items), -torch.inf)
-        found[asked.rows, asked.ids - 1] = -asked.positions.float()
-        return found
+        return SparseScores(torch.full((self.n_items,), -torch.inf), asked, -asked.positions.float())
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """Lists in the numbers of a log.
+
+    Attributes:
+        lists: One sequence of item numbers for each user of the log; empty where there is no list.
+        unknown_users: Lists of users whom the log does not have: they are in no sequence.
+        unknown_items: Listed items that the log does not have, each as often as it is listed.
+    """
+
+    lists: Sequences
+    unknown_users: int
+    unknown_items: int
 
 
 def numbered(
     lists: Lists, user_ids: Vocabulary, item_ids: Vocabulary, *, unknown: Literal["error", "drop"] = "error"
-) -> Sequences:
+) -> Numbered:
     """Gives lists in the numbers of a log.
 
     Args:
@@ -140,35 +153,45 @@ def numbered(
             follows in a list moves up.
 
     Returns:
-        One sequence of item numbers for each user of the log; empty where there is no list.
+        The lists.
 
     Raises:
         ValueError: if the log has none of the users, or not all of the items and they may not be left out.
     """
-    rows = np.array([user_ids.number(one) if one in user_ids else -1 for one in lists.user_ids], dtype=np.int64)
+    rows, items = _numbers_of(lists.user_ids, user_ids), _numbers_of(lists.item_ids, item_ids)
     if (rows < 0).all():
         raise ValueError(
             f"the log has none of the {len(rows):,} users of the lists, such as {lists.user_ids[0]!r}; its own are "
             f"called as {user_ids.ids[0]!r}"
         )
-    items = np.array([item_ids.number(one) or 0 for one in lists.item_ids], dtype=np.int64)
-    missing = sorted({lists.item_ids[at] for at in np.flatnonzero(items == 0)})
-    if not items.any():
+    lacking = lists.item_ids.filter(items < 0)
+    if len(lacking) == len(items) or (unknown == "error" and len(lacking)):
+        missing = lacking.unique()
+        count, first = len(missing), missing.min()
+        if len(lacking) == len(items):
+            raise ValueError(
+                f"the log has none of the {count:,} listed items, such as {first!r}; its own are called as "
+                f"{item_ids.ids[0]!r}"
+            )
         raise ValueError(
-            f"the log has none of the {len(missing):,} listed items, such as {missing[0]!r}; its own are called as "
-            f"{item_ids.ids[0]!r}"
-        )
-    if unknown == "error" and missing:
-        raise ValueError(
-            f"{len(missing):,} of the listed items are not in the log, such as {missing[0]!r}; give the log that the "
-            "lists were made for, or leave such items out (--unknown drop)"
+            f"{count:,} of the listed items are not in the log, such as {first!r}; give the log that the lists were "
+            "made for, or leave such items out (--unknown drop)"
         )
     owner = np.repeat(rows, np.diff(lists.offsets))
-    kept = (owner >= 0) & (items > 0)
+    kept = (owner >= 0) & (items >= 0)
     order = np.argsort(owner[kept], kind="stable")
     counts = np.bincount(owner[kept], minlength=len(user_ids))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Sequences(torch.from_numpy(items[kept][order]), torch.from_numpy(offsets))
+    found = Sequences(torch.from_numpy(items[kept][order]), torch.from_numpy(offsets))
+    return Numbered(found, int((rows < 0).sum()), len(lacking))
+
+
+def _numbers_of(ids: pl.Series, known: Vocabulary) -> npt.NDArray[np.int64]:
+    """Gives the number of each outside id, int64 ``[n]``; -1 where it is unknown."""
+    numbers = pl.Series(np.arange(known.start, known.start + len(known), dtype=np.int64))
+    table = pl.DataFrame({"id": pl.Series(known.ids, dtype=pl.String), "number": numbers})
+    found = pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")
+    return found["number"].fill_null(-1).to_numpy()
 
 
 def _opened(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from conseq.config import settings
 from conseq.data.sequences import Sequences
+from conseq.encoders.sparse import SparseScores
 
 Ties = Literal["pessimistic", "mean", "optimistic"]
 
@@ -56,7 +57,9 @@ class Ranks(NamedTuple):
     equals: Tensor
 
 
-def target_ranks(scores: Tensor, targets: Sequences, *, excluded: Sequences | None = None, ties: Ties) -> Ranks:
+def target_ranks(
+    scores: Tensor | SparseScores, targets: Sequences, *, excluded: Sequences | None = None, ties: Ties
+) -> Ranks:
     """Gives the rank of every target among all items, by counting the scores above it.
 
     A target that is itself excluded, or whose score is ``-inf``, cannot be recommended: its rank is ``inf``,
@@ -67,7 +70,8 @@ def target_ranks(scores: Tensor, targets: Sequences, *, excluded: Sequences | No
     not fit.
 
     Args:
-        scores: ``[B, V]``; column ``j`` is item number ``j + 1``. It is not written to.
+        scores: ``[B, V]``; column ``j`` is item number ``j + 1``. It is not written to. Sparse scores give the ranks
+            that the block would, and cost no more than the items in which rows differ.
         targets: ``B`` sequences of different item numbers.
         excluded: ``B`` sequences of item numbers that are no candidates, repeats allowed; None: all items are.
         ties: The place of a target among equal scores.
@@ -76,7 +80,7 @@ def target_ranks(scores: Tensor, targets: Sequences, *, excluded: Sequences | No
         One rank per token of ``targets``, on the device of ``scores``.
     """
     _check(scores, targets, excluded)
-    at = scores[targets.rows, targets.ids - 1]
+    at = _at(scores, targets)
     reachable = at > -torch.inf
     unique = None
     if excluded is not None:
@@ -94,7 +98,7 @@ def target_ranks(scores: Tensor, targets: Sequences, *, excluded: Sequences | No
     return Ranks(rank.masked_fill(~reachable, torch.inf), (level - group).masked_fill(~reachable, 0))
 
 
-def top_items(scores: Tensor, k: int, *, excluded: Sequences | None = None) -> Tensor:
+def top_items(scores: Tensor | SparseScores, k: int, *, excluded: Sequences | None = None) -> Tensor:
     """Gives the ``k`` best items of every row, best first.
 
     Args:
@@ -106,6 +110,10 @@ def top_items(scores: Tensor, k: int, *, excluded: Sequences | None = None) -> T
         int64 ``[B, min(k, V)]`` item numbers; 0 where no candidate is left. Equal scores stand in an order that
         torch chooses.
     """
+    if isinstance(scores, SparseScores):
+        if bool((scores.base == -torch.inf).all()):
+            return _top_of_own(scores, k, excluded)
+        scores = scores.dense()
     if excluded is not None:
         rows, columns = excluded.rows, excluded.ids - 1
         scores = scores.clone().index_put_((rows, columns), scores.new_tensor(-torch.inf))
@@ -132,35 +140,62 @@ def contained(sequences: Sequences, others: Sequences) -> Tensor:
     return torch.isin(sequences.rows * base + sequences.ids, others.rows * base + others.ids)
 
 
-def _counts(scores: Tensor, targets: Sequences, at: Tensor, unique: Sequences | None) -> tuple[Tensor, Tensor]:
+def _at(scores: Tensor | SparseScores, asked: Sequences) -> Tensor:
+    """Gives the scores of the tokens of ``asked``, ``[N]``."""
+    return scores.at(asked) if isinstance(scores, SparseScores) else scores[asked.rows, asked.ids - 1]
+
+
+def _top_of_own(scores: SparseScores, k: int, excluded: Sequences | None) -> Tensor:
+    """Gives the lists of scores in which nothing but a row's own items can be recommended."""
+    possible = scores.own > -torch.inf
+    if excluded is not None:
+        possible &= ~contained(scores.items, excluded)
+    left, own = scores.items.keep(possible), scores.own[possible]
+    place = left.rank(-own)
+    listed = place < k
+    lists = left.ids.new_zeros(len(left), min(k, scores.base.numel()))
+    return lists.index_put_((left.rows[listed], place[listed]), left.ids[listed])
+
+
+def _counts(
+    scores: Tensor | SparseScores, targets: Sequences, at: Tensor, unique: Sequences | None
+) -> tuple[Tensor, Tensor]:
     """Gives, for each target, int64 ``[N]`` candidates above it and at its level (itself included)."""
     above = torch.zeros_like(targets.ids)
     reaching = torch.zeros_like(targets.ids)
+    # What all scores of a row have counted too much, or too little: whose items, their scores, and the sign.
+    corrections = [] if unique is None else [(unique.rows, _at(scores, unique), -1)]
+    if isinstance(scores, SparseScores):
+        rows = scores.items.rows
+        corrections += [(rows, scores.own, 1), (rows, scores.base[scores.items.ids - 1], -1)]
     for slot in range(targets.max_length):
         # One target of every row at a time: a comparison of [B, V] with [B, 1], nothing [N, V].
         tokens = torch.nonzero(targets.positions == slot).squeeze(1)
         rows = targets.rows[tokens]
         every = tokens.numel() == len(targets)
         above[tokens], reaching[tokens] = _count(scores, None if every else rows, at[tokens])
-        if unique is not None:
+        if corrections:
             token_of = tokens.new_full((len(targets),), -1)
             token_of[rows] = tokens
-            _take_back(scores, unique, at, token_of, (above, reaching))
+        for owners, values, sign in corrections:
+            token = token_of[owners]
+            _correct((above, reaching), token, values, at, sign=sign)
     return above, reaching - above
 
 
-def _take_back(scores: Tensor, unique: Sequences, at: Tensor, token_of: Tensor, counts: tuple[Tensor, Tensor]) -> None:
-    """Subtracts from ``counts`` what the excluded items added: cheaper than a masked copy of the scores."""
-    token = token_of[unique.rows]
+def _correct(counts: tuple[Tensor, Tensor], token: Tensor, values: Tensor, at: Tensor, *, sign: int) -> None:
+    """Adds to ``counts`` what single items add: cheaper than a masked copy of the scores."""
     asked = token >= 0
-    token = token[asked]
-    found, level = scores[unique.rows[asked], unique.ids[asked] - 1], at[token]
-    counts[0].index_add_(0, token, (found > level).long(), alpha=-1)
-    counts[1].index_add_(0, token, (found >= level).long(), alpha=-1)
+    token, values = token[asked], values[asked]
+    level = at[token]
+    counts[0].index_add_(0, token, (values > level).long(), alpha=sign)
+    counts[1].index_add_(0, token, (values >= level).long(), alpha=sign)
 
 
-def _count(scores: Tensor, rows: Tensor | None, level: Tensor) -> tuple[Tensor, Tensor]:
+def _count(scores: Tensor | SparseScores, rows: Tensor | None, level: Tensor) -> tuple[Tensor, Tensor]:
     """Gives int64 ``[R]`` twice: how many scores of each row (all where None) exceed, and reach, ``level``."""
+    if isinstance(scores, SparseScores):
+        return scores.count(level)
     n_items = scores.shape[1]
     if scores.device.type != "cpu" or n_items >= 2**24:
         chosen, limit = (scores if rows is None else scores[rows]), level[:, None]
@@ -198,11 +233,17 @@ def _among_equals(targets: Sequences, at: Tensor, reachable: Tensor) -> tuple[Te
     return turn, size
 
 
-def _check(scores: Tensor, targets: Sequences, excluded: Sequences | None) -> None:
-    if scores.dim() != 2 or scores.shape[0] != len(targets):
+def _check(scores: Tensor | SparseScores, targets: Sequences, excluded: Sequences | None) -> None:
+    if len(scores.shape) != 2 or scores.shape[0] != len(targets):
         raise ValueError(f"scores of shape {list(scores.shape)} for {len(targets)} users; expected [users, items]")
     if excluded is not None and len(excluded) != len(targets):
         raise ValueError(f"{len(excluded)} sequences of excluded items for {len(targets)} users; expected as many")
+    if isinstance(scores, SparseScores):
+        for what, values in (("scores that all share", scores.base), ("scores of a row's own", scores.own)):
+            bad = torch.isnan(values) | (values == torch.inf)
+            if bool(bad.any()):
+                raise ScoreError(f"{int(bad.sum())} {what} are NaN or +inf; ranks need numbers, with -inf for no item")
+        return
     # One fast sum tells that all is well; only a doubtful block (-inf is allowed) is looked through.
     if not bool(torch.isfinite(scores.sum())):
         bad = torch.isnan(scores) | (scores == torch.inf)

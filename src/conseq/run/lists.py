@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conseq.config import parse
 from conseq.data.log import InteractionLog
-from conseq.evaluation.lists import LIST_LENGTH, SHORTEST_LIST, Listed, Lists, numbered
+from conseq.evaluation.lists import LIST_LENGTH, SHORTEST_LIST, Listed, Lists, Numbered, numbered
 from conseq.evaluation.ranks import contained, distinct
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import one_of
@@ -65,7 +65,7 @@ def judge_lists(
     split = (LeaveOneOut() if cut is None else cut).cut(log)
     listed = numbered(lists, log.user_ids, log.item_ids, unknown=unknown)
     held = split.validation if part == "validation" else split.test
-    own = listed.select(held.users)
+    own = listed.lists.select(held.users)
     if not own.ids.numel():
         raise ValueError(
             f"none of the {len(lists.user_ids):,} lists is of one of the {len(held.users):,} users who are judged"
@@ -76,10 +76,10 @@ def judge_lists(
     ks = tuple(k for k in CUTOFFS if k <= longest) or (longest,)
     if not longest:
         raise ValueError("every listed item is in its user's history: with the history excluded nothing is recommended")
-    _say_what_is_left_out(lists, log)
+    _say_what_is_left_out(listed, of=len(lists.user_ids))
     lacks = _lacks(lists, lengths=lengths, without=int((own.lengths == 0).sum()), last=max(ks))
     _say_what_the_protocol_does(history, int(seen.sum()))
-    found = judge(Listed(listed, log.n_items), split, history=history, part=part, ks=ks)
+    found = judge(Listed(listed.lists, log.n_items), split, history=history, part=part, ks=ks)
     hidden = contained(distinct(held.targets), held.histories) if history == "exclude" else lengths[:0]
     told = {"unreachable": int(hidden.sum()), LIST_LENGTH: longest, SHORTEST_LIST: int(lengths[own.lengths > 0].min())}
     counts = {**found.counts, **told, **lacks}
@@ -160,13 +160,11 @@ def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
     return parse(SPLITS[recorded["name"]], table, source=f"{source}: split")
 
 
-def _say_what_is_left_out(lists: Lists, log: InteractionLog) -> None:
-    users = sum(one not in log.user_ids for one in lists.user_ids)
-    items = sum(one not in log.item_ids for one in lists.item_ids)
-    if users:
-        _say(f"{users:,} of the {len(lists.user_ids):,} lists are of users whom the log does not have")
-    if items:
-        _say(f"{items:,} listed items are not in the log: they are taken out, and what follows moves up")
+def _say_what_is_left_out(listed: Numbered, *, of: int) -> None:
+    if listed.unknown_users:
+        _say(f"{listed.unknown_users:,} of the {of:,} lists are of users whom the log does not have")
+    if listed.unknown_items:
+        _say(f"{listed.unknown_items:,} listed items are not in the log: they are taken out, and what follows moves up")
 
 
 def _lacks(lists: Lists, *, lengths: Tensor, without: int, last: int) -> dict[str, int]:
