@@ -63,7 +63,9 @@ def test_the_loss_is_the_slow_one(log_q: bool) -> None:
     assert found["next_item"].item() == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"loss": "cross_entropy"}, {"shared_negatives": False, "negatives": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"loss": "cross_entropy"}, {"shared_negatives": False, "negatives": 2, "log_q": True}]
+)
 def test_with_one_interest_it_is_the_next_item_method(settings: dict[str, object]) -> None:
     backbone = Encoder(width=4, interests=1, max_length=3)
     terms = []

@@ -8,18 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from conseq.config import parse
 from conseq.data.sequences import Sequences
 from conseq.data.train_set import Batch, Instances, TrainSet
 from conseq.encoders.encoder import TokenEncoder
-from conseq.encoders.sasrec import SASRecConfig
+from conseq.encoders.gru4rec import GRU4RecConfig
+from conseq.encoders.sasrec import SASRec, SASRecConfig
 from conseq.methods import elecrec
-from conseq.methods.elecrec import ELECRec, ELECRecConfig
+from conseq.methods.elecrec import ELECRec, ELECRecConfig, _followers
 from conseq.objectives.detection import fill_in
 
 N_ITEMS = 9
 LISTS = [[1, 2, 3, 4], [6, 7, 8, 4], [2, 4, 6], [9, 1, 5, 3], [5, 6]]
 both_ways = pytest.mark.parametrize("instances", ["prefixes", "whole"])
-shares = pytest.mark.parametrize("share", ["all", "items"])
+shares = pytest.mark.parametrize("share", ["all", "embeddings"])
 
 
 def make(config: ELECRecConfig, instances: Instances = "whole", dropout: float = 0.0) -> tuple[ELECRec, Batch]:
@@ -61,21 +63,36 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_both_terms_are_the_slow_ones(share: str, instances: Instances, drawn: list[Tensor]) -> None:
     config = ELECRecConfig(generation=0.7, detection=0.3, sample=0.6, share=share)  # type: ignore[arg-type]
     method, batch = make(config, instances)
+    with torch.no_grad():
+        method.verdict.weight.mul_(50)
     found = {name: term.item() for name, term in method.loss(batch, rng()).items()}
     vectors = method.encoder.items.weight.detach()
     chosen = (torch.rand(len(batch.next_ids), generator=rng()) < 0.6).tolist()
     guesses = iter(drawn[0].tolist())
+    shown = [
+        next(guesses) if replaced else item for item, replaced in zip(batch.next_ids.tolist(), chosen, strict=True)
+    ]
+    # Place by place: what the generator expects after a history, and what the discriminator makes of that history
+    # moved on by one item, the last of which may be a guess; earlier guesses are in it where they were asked for.
     predicted, told = [], []
-    for g, h, item, replaced in zip(
-        states(method.generator, batch), states(method.encoder, batch), batch.next_ids.tolist(), chosen, strict=True
-    ):
+    rows = batch.history.rows[batch.at].tolist()
+    histories = batch.history.to_lists()
+    asked = {
+        (row, int(place)): n for n, (row, place) in enumerate(zip(rows, batch.history.positions[batch.at], strict=True))
+    }
+    for (row, place), n in asked.items():
+        true = [*histories[row], batch.next_ids.tolist()[max(asked[one] for one in asked if one[0] == row)]]
+        read = [shown[asked[row, t]] if (row, t) in asked else true[t + 1] for t in range(place + 1)]
+        g = method.generator.states(Sequences.from_lists([true[: place + 1]]))[-1].detach()
+        h = method.encoder.states(Sequences.from_lists([read]))[-1].detach()
+        item = batch.next_ids[n].item()
         scores = [float(g @ vectors[one]) for one in range(1, N_ITEMS + 1)]
-        predicted.append(math.log(sum(math.exp(s) for s in scores)) - scores[item - 1])
-        shown = next(guesses) if replaced else item
-        true = 1 / (1 + math.exp(-float(h @ vectors[shown])))
-        told.append(-math.log(true if shown == item else 1 - true))
+        predicted.append(math.log(sum(math.exp(s) for s in scores)) - scores[int(item) - 1])
+        sure = 1 / (1 + math.exp(-float(method.verdict(h).detach())))
+        told.append(-math.log(sure if shown[n] == item else 1 - sure))
     n = len(chosen)
     assert any(chosen)
+    assert any(one != item for one, item in zip(shown, batch.next_ids.tolist(), strict=True))
     assert found == pytest.approx({"next_item": 0.7 * sum(predicted) / n, "detection": 0.3 * sum(told) / n}, abs=1e-4)
 
 
@@ -92,32 +109,65 @@ def test_a_power_makes_the_favourites_likelier(drawn: list[Tensor]) -> None:
 
 def test_nothing_is_replaced_where_the_chance_is_nothing() -> None:
     method, batch = make(ELECRecConfig(sample=0.0, detection=1.0))
-    scores = (torch.stack(states(method.encoder, batch)) * method.encoder.items.weight[batch.next_ids]).sum(1)
-    expected = torch.nn.functional.softplus(-scores).mean().item()
-    assert method.loss(batch, rng())["detection"].item() == pytest.approx(expected, abs=1e-5)
+    # The discriminator then reads the true sequence, from its second item on.
+    moved = Sequences.from_lists(
+        [[*row[1:], last] for row, last in zip(batch.history.to_lists(), batch.targets.tolist(), strict=True)]
+    )
+    assert torch.equal(moved.ids, batch.next_ids)
+    expected = torch.nn.functional.softplus(-method.verdict(method.encoder.states(moved))).mean().item()
+    assert method.loss(batch, rng())["detection"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_guess_is_read_by_the_verdicts_after_it() -> None:
+    method, batch = make(ELECRecConfig(sample=0.0))
+    true = method.encoder.states(batch.history.replace(_followers(batch, batch.next_ids)))
+    changed = batch.next_ids.clone()
+    changed[0] = 1 + changed[0] % N_ITEMS
+    other = method.encoder.states(batch.history.replace(_followers(batch, changed)))
+    differ = (true != other).any(1)
+    assert differ.tolist() == (batch.history.rows == 0).tolist()
 
 
 def test_the_detection_has_no_gradient_through_the_guesses() -> None:
-    method, batch = make(ELECRecConfig(share="items"))
+    method, batch = make(ELECRecConfig(share="embeddings"))
     method.loss(batch, rng())["detection"].backward()  # type: ignore[no-untyped-call]
-    assert method.own_generator is not None
-    own = [one.grad for name, one in method.own_generator.named_parameters() if name != "items.weight"]
+    shared = {id(one) for one in method.encoder.parameters()}
+    own = [one.grad for one in method.generator.parameters() if id(one) not in shared]
+    assert own
     assert all(one is None for one in own)
     assert method.encoder.items.weight.grad is not None
 
 
 def test_what_is_shared() -> None:
-    both, _ = make(ELECRecConfig())
-    assert both.generator is both.encoder
-    apart, _ = make(ELECRecConfig(share="items"))
-    assert apart.generator is not apart.encoder
-    assert apart.generator.items is apart.encoder.items
-    shared = sum(one.numel() for one in both.parameters())
-    assert sum(one.numel() for one in apart.parameters()) == 2 * shared - both.encoder.items.weight.numel()
+    def size(module: torch.nn.Module) -> int:
+        return sum(one.numel() for one in module.parameters())
+
+    whole, _ = make(ELECRecConfig())
+    apart, _ = make(ELECRecConfig(share="embeddings"))
+    for method in (whole, apart):
+        assert isinstance(method.encoder, SASRec)
+        assert isinstance(method.generator, SASRec)
+        assert method.generator.items is method.encoder.items
+        assert method.generator.positions is method.encoder.positions
+        assert method.generator.norm is not method.encoder.norm
+        assert (method.generator.blocks is method.encoder.blocks) == (method is whole)
+    width = 8
+    # Beside one encoder: the generator's normalisation (2 D), and the verdict (D + 1).
+    assert size(whole) == size(whole.encoder) + 2 * width + width + 1
+    assert isinstance(apart.encoder, SASRec)
+    assert size(apart) == size(whole) + size(apart.encoder.blocks)
 
 
-def test_without_detection_it_is_the_generator_alone() -> None:
-    method, batch = make(ELECRecConfig(detection=0.0))
-    assert list(method.loss(batch, rng())) == ["next_item"]
-    with pytest.raises(ValueError, match="nothing would train the discriminator, which recommends"):
-        make(ELECRecConfig(detection=0.0, share="items"))
+@both_ways
+@shares
+def test_other_encoders_can_be_trained(share: str, instances: Instances) -> None:
+    train = TrainSet(Sequences.from_lists(LISTS), torch.arange(5), N_ITEMS, instances=instances, max_length=6)
+    method = ELECRec(ELECRecConfig(share=share), train, GRU4RecConfig(width=8, max_length=6))  # type: ignore[arg-type]
+    assert (method.generator is method.encoder) == (share == "all")
+    sum(method.loss(train.batch(torch.arange(len(train))), rng()).values()).backward()  # type: ignore[union-attr]
+    assert all(one.grad is not None for one in method.parameters())
+
+
+def test_a_weight_of_0_is_refused() -> None:
+    with pytest.raises(ValueError, match="detection"):
+        parse(ELECRecConfig, {"detection": 0.0}, source="a test")

@@ -37,8 +37,9 @@ class ComiRecConfig:
     """sampled_softmax: one sample of the catalogue for the whole batch; False: one per target, outside the history."""
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.75
     """t of gBCE."""
-    log_q: bool = True
-    """Correct the sampled softmax for how its items were drawn."""
+    log_q: bool = False
+    """Correct the sampled items' scores, and not the target's, for how they were drawn. Its authors correct both,
+    which for uniform draws moves nothing."""
 
 
 class ComiRec(Method[MultiInterest]):
