@@ -99,7 +99,10 @@ def test_an_experiment_file_sets_what_the_command_line_does_not(
         (["train", "nextitem", "EVENTS"], "did you mean 'next_item'"),
         (["train", "next_item", "EVENTS", "--encoder", "sasrek"], "did you mean 'sasrec'"),
         (["train", "next_item", "EVENTS", "--experiment", "nowhere.toml"], "nowhere.toml"),
-        (["evaluate", "nowhere", "EVENTS", "--history", "keep"], "nowhere is not a bundle"),
+        (
+            ["evaluate", "nowhere", "EVENTS", "--history", "keep"],
+            "nowhere is not a bundle: it has no manifest.json; there is no such folder",
+        ),
         (["recommend", "nowhere", "--history", "a"], "nowhere"),
     ],
 )

@@ -67,6 +67,27 @@ class Recorder:
         self.rewound.append(epoch)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (torch.tensor(1.0), r"a loss must be a dict of scalar tensors by name.*found a tensor of shape \[\]"),
+        (None, "found None"),
+        ({}, "found {}"),
+        ({"next_item": torch.ones(3)}, r"the term 'next_item' of the loss must be a scalar tensor, found shape \[3\]"),
+        ({"next_item": 0.5}, "the term 'next_item' of the loss must be a scalar tensor, found float"),
+    ],
+)
+def test_a_loss_that_is_no_table_of_scalars_is_refused_in_words(given: Any, told: str) -> None:
+    class Own(NextItem):
+        def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
+            found: Terms = given
+            return found
+
+    torch.manual_seed(3)
+    with pytest.raises(TypeError, match=f"Own: {told}|Own: .*{told}"):
+        Trainer(Own(NextItemConfig(), train_set(), SMALL), settings(), by_loss).fit()
+
+
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 

@@ -24,6 +24,10 @@ class Options:
     """Of the intervals."""
     resamples: int = 10_000
     """Bootstrap samples of the users."""
+    among: str | None = None
+    """A part of the users, as the tables of `conseq evaluate` name it: 'time tie=no', 'history=<=5', 'repeat=yes'."""
+    data: Path | None = None
+    """The log that the runs were judged on; needed for a part of the users."""
     json: bool = False
     """Print one JSON object."""
 
@@ -34,6 +38,9 @@ def run(argv: list[str]) -> int:
     for one in options.metrics:
         if "/" in one or Path(one).is_dir():
             raise ValueError(f"--metrics takes all that follows it, {one} too: name the runs first, then the options")
+    if options.among is None and options.data is not None:
+        raise ValueError("--data is the log that tells who is in a part of the users; name the part with --among")
+    from conseq.data.readers import read
     from conseq.evaluation.tables import as_text, comparison_table
     from conseq.study.comparison import compare_runs
 
@@ -43,10 +50,13 @@ def run(argv: list[str]) -> int:
         history=options.history,
         confidence=options.confidence,
         resamples=options.resamples,
+        part=options.among,
+        log=None if options.data is None else read(options.data),
     )
     protocol = evaluations[0].protocol
     if options.json:
-        print(json.dumps({"protocol": asdict(protocol), "comparisons": [asdict(one) for one in found]}))
+        told = {"protocol": asdict(protocol), "among": options.among, "comparisons": [asdict(one) for one in found]}
+        print(json.dumps(told))
     else:
-        print(as_text(comparison_table(found, protocol)))
+        print(as_text(comparison_table(found, protocol, among=options.among)))
     return 0

@@ -7,7 +7,7 @@ from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
-_OF_LOGS = {"train", "tune", "evaluate", "recommend", "serve", "analyse", "snapshot"}
+_OF_LOGS = {"train", "tune", "evaluate", "evaluate-lists", "recommend", "serve", "analyse", "snapshot"}
 """Commands that read a log and have no options of how it is written."""
 
 
@@ -36,8 +36,8 @@ def hints(command: str, argv: Sequence[str]) -> Iterator[str]:
 def _reading_options(command: str) -> list[str]:
     from conseq.data.reading import Reading
 
-    # A weight of S3-Rec is called --item, too, and --user of `recommend` is --users misspelt.
-    others = {"item", "user"} if command == "recommend" else {"item"}
+    # A weight of S3-Rec is called --item, too, --user of `recommend` is --users misspelt, and lists have both columns.
+    others = {"item", "user"} if command in {"recommend", "evaluate-lists"} else {"item"}
     return [f"--{one.name.replace('_', '-')}" for one in fields(Reading) if one.name not in others]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from conseq.config import to_json
 from conseq.evaluation.metrics import Floats
@@ -201,6 +202,37 @@ def compare_groups(
             )
     adjusted = holm([one.p_bootstrap for one in found])
     return [replace(one, p_adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
+
+
+def among(evaluation: Evaluation, chosen: npt.NDArray[np.bool_]) -> Evaluation:
+    """Gives the evaluation of some of the users, to be compared with that of the same ones by another model.
+
+    Args:
+        evaluation: The evaluation.
+        chosen: bool ``[B]``, in the order of its users.
+
+    Returns:
+        Ranks of those users alone; without metrics, floors, slices and counts, which are of all.
+
+    Raises:
+        ValueError: if nobody is chosen, or ``chosen`` is of another number of users.
+    """
+    if chosen.shape != evaluation.users.shape:
+        raise ValueError(f"chosen among {chosen.size} users, the evaluation has {evaluation.users.size}")
+    if not chosen.any():
+        raise ValueError("no user is among those chosen; there is nothing to compare")
+    sizes = np.diff(evaluation.offsets)
+    offsets = np.concatenate([[0], np.cumsum(sizes[chosen])]).astype(np.int64)
+    return replace(
+        evaluation,
+        users=evaluation.users[chosen],
+        ranks=evaluation.ranks[np.repeat(chosen, sizes)],
+        offsets=offsets,
+        metrics={},
+        floors={},
+        slices={},
+        counts={},
+    )
 
 
 def check_comparable(first: Evaluation, second: Evaluation) -> None:

@@ -91,7 +91,7 @@ def evaluate(
         n_items=scorer.n_items,
         metrics=means(names, judged.ranks, offsets) | _of_lists(judged.lists, scorer.n_items, ks, counts),
         seconds=seconds,
-        held_out=_digest(held_out),
+        held_out=digest(held_out),
         floors={
             name: means(names, _judge(floor, held_out, protocol, batch_size=batch_size).ranks, offsets)
             for name, floor in floors.items()
@@ -251,8 +251,16 @@ def _check_scores(scores: Tensor | SparseScores, n_users: int, scorer: Scorer) -
         )
 
 
-def _digest(held_out: HeldOut) -> str:
-    """Gives a digest of what was judged."""
+def digest(held_out: HeldOut) -> str:
+    """Gives what tells a held-out part from others: a digest of its users, histories and targets.
+
+    Args:
+        held_out: The part.
+
+    Returns:
+        As in :attr:`conseq.evaluation.result.Evaluation.held_out`.
+    """
+    held_out = _on_cpu(held_out)
     state = hashlib.blake2b(digest_size=16)
     parts = (held_out.histories, held_out.targets)
     for tensor in (held_out.users, *(one for part in parts for one in (part.ids, part.offsets))):

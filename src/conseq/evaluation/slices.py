@@ -12,6 +12,7 @@ from conseq.evaluation.metrics import Floats, Offsets, means
 from conseq.evaluation.ranks import contained
 
 Slices = dict[str, dict[str, dict[str, float]]]
+Parts = dict[str, Mapping[str, npt.NDArray[np.bool_]]]
 
 LENGTHS = (5, 10, 20, 50)
 POPULARITIES = (0, 5, 20, 100)
@@ -43,9 +44,36 @@ def slices(
     Returns:
         By cut, by bin: the number of ``cases`` and their mean metrics. Empty bins are left out.
     """
-    targets = held_out.targets
-    offsets: Offsets = targets.offsets.cpu().numpy()
+    offsets: Offsets = held_out.targets.offsets.cpu().numpy()
     single: Offsets = np.arange(ranks.size + 1)
+    by_user, by_target = parts(held_out, counts=counts, lengths=lengths, popularities=popularities)
+    found: Slices = {}
+    for cut, masks in by_user.items():
+        found[cut] = {part: _metrics(names, ranks, offsets, mask) for part, mask in masks.items()}
+    for cut, masks in by_target.items():
+        found[cut] = {part: _metrics(names, ranks, single, mask) for part, mask in masks.items()}
+    return found
+
+
+def parts(
+    held_out: HeldOut,
+    *,
+    counts: npt.NDArray[np.int64] | None = None,
+    lengths: Sequence[int] = LENGTHS,
+    popularities: Sequence[int] = POPULARITIES,
+) -> tuple[Parts, Parts]:
+    """Gives who, and what, is in each part of :func:`slices`.
+
+    Args:
+        held_out: What was judged; each user's targets different from one another.
+        counts: As of :func:`slices`, as are the others.
+        lengths: The greatest history length of each bin but the last.
+        popularities: The greatest count of each bin but the last.
+
+    Returns:
+        The parts of the users, bool ``[B]`` by cut and name; and those of the targets, bool ``[N]``.
+    """
+    targets = held_out.targets
     repeated = contained(targets, held_out.histories).cpu().numpy()
     by_user = {"history": _binned(held_out.histories.lengths.cpu().numpy(), lengths)}
     if held_out.timed:
@@ -53,12 +81,7 @@ def slices(
     by_target = {"repeat": _named(repeated)}
     if counts is not None:
         by_target["popularity"] = _binned(counts[targets.ids.cpu().numpy() - 1], popularities)
-    found: Slices = {}
-    for cut, parts in by_user.items():
-        found[cut] = {part: _metrics(names, ranks, offsets, mask) for part, mask in parts.items()}
-    for cut, parts in by_target.items():
-        found[cut] = {part: _metrics(names, ranks, single, mask) for part, mask in parts.items()}
-    return found
+    return by_user, by_target
 
 
 def _metrics(names: Sequence[str], ranks: Floats, offsets: Offsets, mask: npt.NDArray[np.bool_]) -> dict[str, float]:

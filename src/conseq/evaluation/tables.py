@@ -50,14 +50,16 @@ def slices_table(evaluation: Evaluation, metrics: Sequence[str]) -> Table:
     return table
 
 
-def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol) -> Table:
+def comparison_table(comparisons: Sequence[Comparison], protocol: Protocol, *, among: str | None = None) -> Table:
     """Gives paired comparisons, one per line; ``protocol`` is the one that all were judged under.
 
-    What all are compared with stands in the title, and not in every line.
+    What all are compared with stands in the title, and not in every line; and so does the part of the users, if it was
+    one.
     """
     references = list(dict.fromkeys(one.first for one in comparisons))
     one_reference = len(references) == 1
-    table = _titled(f"Paired comparison{f' with {references[0]}' if one_reference else ''}: {protocol}")
+    part = f", {comparisons[0].users:,} users of {escape(among)}" if among and comparisons else ""
+    table = _titled(f"Paired comparison{f' with {references[0]}' if one_reference else ''}: {protocol}{part}")
     headings: tuple[str, ...] = (
         "metric",
         *(() if one_reference else ("compared with",)),

@@ -326,7 +326,9 @@ def _elsewhere(folder: Path) -> str:
         return f"; the run in {run} is not finished: {how}"
     asides = sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.replaced")) if folder.parent.is_dir() else []
     found = [aside for aside in asides if is_bundle(aside)]
-    return f"; a save that was interrupted left the older bundle at {found[-1]}" if found else ""
+    if found:
+        return f"; a save that was interrupted left the older bundle at {found[-1]}"
+    return "" if folder.exists() else "; there is no such folder"
 
 
 def _items_json(item_ids: Vocabulary, counts: npt.ArrayLike | None) -> str:

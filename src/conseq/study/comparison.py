@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conseq.evaluation.compare import Comparison, compare_groups
+from conseq.data.log import InteractionLog
+from conseq.evaluation.compare import Comparison, among, check_comparable, compare_groups
 from conseq.evaluation.lists import LIST_LENGTH, SHORTEST_LIST
 from conseq.evaluation.metrics import parse
 from conseq.evaluation.result import Evaluation
 from conseq.run.config import START
 from conseq.run.folder import CONFIG, read_config
+from conseq.study.parts import users_among
 from conseq.study.records import History, but_seed
 
 _STARTED_FROM = f"{START}.method.name", f"{START}.weights"
@@ -53,6 +55,8 @@ def compare_runs(
     history: History,
     confidence: float = 0.95,
     resamples: int = 10_000,
+    part: str | None = None,
+    log: InteractionLog | None = None,
 ) -> tuple[list[Comparison], list[Evaluation]]:
     """Gives paired comparisons of the first run's experiment with all others.
 
@@ -63,9 +67,11 @@ def compare_runs(
         history: The protocol.
         confidence: Of the intervals.
         resamples: Bootstrap samples of the users.
+        part: A part of the users, such as ``time tie=no``; None: all.
+        log: What the runs were judged on; needed for a part.
 
     Returns:
-        The comparisons, and all evaluations.
+        The comparisons, and all evaluations (of the part).
 
     Raises:
         ValueError: if there is nothing to compare, runs were not judged alike, or a metric needs longer lists than some
@@ -78,6 +84,13 @@ def compare_runs(
             "are one)"
         )
     _refuse_what_lists_cannot_tell(groups, metrics)
+    if part is not None:
+        if log is None:
+            raise ValueError(f"which users are of {part!r} is in the log: give it, too (--data in a shell)")
+        chosen = users_among(part, log, runs, next(iter(groups.values()))[0])
+        for one in (one for group in groups.values() for one in group):
+            check_comparable(next(iter(groups.values()))[0], one)
+        groups = {name: [among(one, chosen) for one in group] for name, group in groups.items()}
     baseline, *others = groups.values()
     found = compare_groups(baseline, others, metrics, confidence=confidence, resamples=resamples)
     return found, [one for group in groups.values() for one in group]

@@ -255,6 +255,7 @@ class Trainer:
             raise Stopped(self.epoch, self.done)
 
     def _step(self, group: str, terms: Terms) -> None:
+        _check_terms(terms, type(self.method).__name__)
         optimizer, parameters = self.optimizers[group], self.parameters[group]
         values = {name: float(term.detach()) for name, term in terms.items()}
         _check_finite(values, self.epoch)
@@ -333,6 +334,19 @@ def _adam(config: TrainingConfig, parameters: list[nn.Parameter]) -> torch.optim
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def _check_terms(terms: object, method: str) -> None:
+    """Refuses what is no table of losses, which a method of the user's own may give."""
+    if not isinstance(terms, dict) or not terms:
+        found = f"a tensor of shape {list(terms.shape)}" if isinstance(terms, Tensor) else repr(terms)[:80]
+        raise TypeError(
+            f"{method}: a loss must be a dict of scalar tensors by name, such as {{'next_item': loss}}; found {found}"
+        )
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.numel() != 1:
+            found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+            raise TypeError(f"{method}: the term {name!r} of the loss must be a scalar tensor, found {found}")
 
 
 def _check_finite(terms: dict[str, float], epoch: int) -> None:
