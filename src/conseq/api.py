@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -85,13 +85,18 @@ class Model(Recommender):
         )
 
     def evaluate(
-        self, *, history: Literal["exclude", "keep"], split: Literal["validation", "test"] = "test"
+        self,
+        *,
+        history: Literal["exclude", "keep"],
+        split: Literal["validation", "test"] = "test",
+        ks: Sequence[int] = (),
     ) -> Evaluation:
         """Gives how the model ranks held-out items in the full catalogue, with the floors beside it.
 
         Args:
             history: ``exclude``: items of the user's history are no candidates; ``keep``: they are.
             split: The held-out part.
+            ks: Cut-offs of the metrics; none: 5, 10 and 20, and 50 too where users are held out.
 
         Returns:
             The evaluation; ``.metrics`` holds ``HR@10``, ``NDCG@10``, ….
@@ -99,7 +104,7 @@ class Model(Recommender):
         Raises:
             ValueError: if an argument has a value that it cannot have, or the part holds nobody to judge.
         """
-        return runner.judge(self.scorer, self.split, history=history, part=split)
+        return runner.judge(self.scorer, self.split, history=history, part=split, ks=ks)
 
     def save(self, folder: Path | str) -> None:
         """Writes a bundle that :meth:`conseq.Recommender.load` reads, without any training code.

@@ -24,6 +24,8 @@ class Options:
     """The held-out part."""
     slicing: Literal["leave_one_out", "by_time", "by_user"] | None = None
     """How the log is cut; where not given, as the model's own record says, else leave_one_out."""
+    ks: tuple[int, ...] = ()
+    """Cut-offs of the metrics; where not given 5, 10 and 20, and 50 too where users are held out."""
     unknown: Literal["error", "drop"] = "error"
     """Items of the log that the model does not know: refuse the log, or leave them out."""
     device: str = "auto"
@@ -45,6 +47,7 @@ def run(argv: list[str]) -> int:
         history=options.history,
         part=options.split,
         slicing=options.slicing,
+        ks=options.ks,
         unknown=options.unknown,
         device=options.device,
     )
@@ -52,5 +55,6 @@ def run(argv: list[str]) -> int:
         print(json.dumps(judged.record()))
     else:
         print(as_text(metrics_table(judged)))
-        print(as_text(slices_table(judged, ["HR@10", "NDCG@10"])))
+        k = 10 if 10 in options.ks or not options.ks else max(options.ks)
+        print(as_text(slices_table(judged, [f"HR@{k}", f"NDCG@{k}"])))
     return 0

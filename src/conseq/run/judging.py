@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,7 @@ def judge_bundle(
     slicing: Literal["leave_one_out", "by_time", "by_user"] | None = None,
     unknown: Literal["error", "drop"] = "error",
     device: str = "auto",
+    ks: Sequence[int] = (),
 ) -> Evaluation:
     """Gives how a stored model ranks the held-out items of ``log``.
 
@@ -55,6 +56,7 @@ def judge_bundle(
         slicing: How the log is cut; None: as the bundle's record says, leave-one-out where it says nothing.
         unknown: What to do with items that the bundle does not know.
         device: Where to compute.
+        ks: Cut-offs of the metrics; none: 5, 10 and 20, and 50 too where users are held out.
 
     Returns:
         The evaluation.
@@ -68,7 +70,8 @@ def judge_bundle(
     cut = cut_of(bundle, slicing)
     tell_of_other_log(bundle.provenance, cut, log)
     split = cut.cut(renumber(log, bundle.item_ids, unknown=unknown))
-    return replace(judge(bundle.encoder, split, history=history, part=part), model=type(bundle.encoder).__name__)
+    found = judge(bundle.encoder, split, history=history, part=part, ks=ks)
+    return replace(found, model=type(bundle.encoder).__name__)
 
 
 def forget_other_users(bundle: Bundle, log: InteractionLog) -> None:
