@@ -46,3 +46,31 @@ def test_in_python_too(trained: Path) -> None:
     model = conseq.train("next_item", log, encoder=small, training={"epochs": 1}, show="nothing")
     assert {"HR@1", "NDCG@1"} < model.evaluate(history="keep", ks=[1]).metrics.keys()
     assert "HR@10" in model.evaluate(history="keep").metrics
+
+
+def test_a_log_in_the_place_of_the_model_is_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", str(trained / "log.csv"), str(trained / "data")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(trained / "data"), str(trained / "run"), "--history", "keep"]) == 2
+    assert "is a prepared log, not a run or a bundle: the model comes first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("history", ["exclude", "keep"])
+def test_lists_that_hold_no_target_are_told_why_that_may_be(
+    trained: Path, history: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, log, lists = (str(trained / one) for one in ("run", "log.csv", "lists.csv"))
+    told = "no list holds the item that its user is judged by. Were they made from whole histories?"
+    for before, expected in (([], True), (["--before", "test"], False)):
+        assert main(["recommend", run, "--log", log, "-k", "8", "--out", lists, *before]) == 0
+        capsys.readouterr()
+        assert main(["evaluate-lists", lists, log, "--history", history]) == 0
+        assert (told in capsys.readouterr().err) == expected
+
+
+@pytest.mark.parametrize("method", ["comirec", "mclsr"])
+def test_a_method_of_prefixes_needs_no_word_about_them(trained: Path, method: str, tmp_path: Path) -> None:
+    log = conseq.read(str(trained / "log.csv"))
+    conseq.train(method, log, training={"epochs": 1}, run=tmp_path / "run", show="nothing")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["instances"] == "prefixes"
+    assert main(["train", method, str(trained / "log.csv"), "--epochs", "1", "--quiet"]) == 0

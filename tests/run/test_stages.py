@@ -95,8 +95,12 @@ def test_a_run_stopped_at_the_end_of_a_first_stage_goes_on_as_if_it_had_not_been
 def test_a_run_that_ends_with_its_first_stage_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     values = {**SMALL, "method": {"name": "s3rec", "pretrain": 6}, "training": {**SMALL["training"], "epochs": 6}}
     one = from_record(values, source="test")
-    say_what_never_begins(runner.build(one, leave_one_out(log()), torch.device("cpu")), one.training)
-    assert "note: all 6 epochs belong to the first stage of S3Rec" in capsys.readouterr().err
+    method = runner.build(one, leave_one_out(log()), torch.device("cpu"))
+    say_what_never_begins(method, one.training)
+    say_what_the_pick_lacks(method, 3, one.training.epochs)
+    told = capsys.readouterr().err
+    assert "note: all 6 epochs belong to the first stage of S3Rec" in told
+    assert "what is kept is what the first stage of S3Rec left: the next item was not trained" in told
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,15 @@ class Options:
 def run(argv: list[str]) -> int:
     """Judges a model and prints its metrics."""
     options = tyro.cli(Options, prog="conseq evaluate", args=argv)
+    from conseq.data.prepared import is_prepared
     from conseq.data.readers import read
     from conseq.evaluation.tables import as_text, metrics_table, slices_table
     from conseq.run import judging
 
+    if is_prepared(options.model):
+        raise ValueError(
+            f"{options.model} is a prepared log, not a run or a bundle: the model comes first, then the log"
+        )
     judged = judging.judge_bundle(
         options.model,
         read(options.data),

@@ -75,6 +75,8 @@ OWN_ENCODERS = {
     "srma": "srma",
 }
 """Encoders that methods are made for."""
+_OF_PREFIXES = frozenset({"comirec", "mclsr"})
+"""Methods that can be trained on prefixes alone."""
 
 
 def own_encoder(method_name: str) -> str:
@@ -104,6 +106,8 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     split_name = _name(tables["split"], LeaveOneOut().name, f"{source}: split")
     if split_name not in SPLITS:
         raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")
+    if method_name in _OF_PREFIXES:
+        tables["training"].setdefault("instances", "prefixes")
     return RunConfig(
         method_name=method_name,
         method=parse(method_class(method_name)[1], tables["method"], source=f"{source}: method"),

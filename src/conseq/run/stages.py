@@ -106,6 +106,14 @@ def say_what_the_pick_lacks(method: Method[Any], best_epoch: int, epochs: int) -
         best_epoch: The epoch whose weights are kept; 0: the last.
         epochs: Epochs that there may be.
     """
+    if 0 < method.first_epochs >= epochs:
+        # Said before the training, too, which may be hours ago.
+        name = type(method).__name__
+        print(
+            f"note: what is kept is what the first stage of {name} left: the next item was not trained (epochs "
+            f"{epochs}, of which the first stage has {method.first_epochs})",
+            file=sys.stderr,
+        )
     for what, epoch in method.later.items():
         if 0 < best_epoch < epoch <= epochs:
             print(
