@@ -182,7 +182,7 @@ METHODS = {
     "duorec-removing": Row(DuoRec, DuoRecConfig(pairs="both", remove_same_target=True), ("all",)),
     "duorec-supervised": Row(DuoRec, DuoRecConfig(pairs="supervised"), ("all",)),
     "duorec-unsupervised": Row(DuoRec, DuoRecConfig(pairs="unsupervised"), ("all",)),
-    "mclrec": Row(MCLRec, MCLRecConfig(), ("encoder", "augmenters")),
+    "mclrec": Row(MCLRec, MCLRecConfig(), ("encoder", "augmenters"), epochs=60),
     "mclrec-released": Row(MCLRec, RELEASED_MCLREC, ("encoder", "augmenters", "encoder")),
     "s3rec": Row(S3Rec, S3REC, ("pretraining",), needs_states=True, only=BOTH_WAYS),
     "s3rec-attributes": Row(
