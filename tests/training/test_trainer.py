@@ -84,7 +84,7 @@ def test_a_loss_that_is_no_table_of_scalars_is_refused_in_words(given: Any, told
             return found
 
     torch.manual_seed(3)
-    with pytest.raises(TypeError, match=f"Own: {told}|Own: .*{told}"):
+    with pytest.raises(TypeError, match=f"Own: .*{told}"):
         Trainer(Own(NextItemConfig(), train_set(), SMALL), settings(), by_loss).fit()
 
 

@@ -26,7 +26,7 @@ class Options:
     """Bootstrap samples of the users."""
     among: str | None = None
     """A part of the users, as the tables of `conseq evaluate` name it: 'time tie=no', 'history=<=5', 'repeat=yes'."""
-    data: Path | None = None
+    data: str | None = None
     """The log that the runs were judged on; needed for a part of the users."""
     json: bool = False
     """Print one JSON object."""

@@ -60,6 +60,5 @@ def run(argv: list[str]) -> int:
         print(json.dumps(judged.record()))
     else:
         print(as_text(metrics_table(judged)))
-        k = 10 if 10 in options.ks or not options.ks else max(options.ks)
-        print(as_text(slices_table(judged, [f"HR@{k}", f"NDCG@{k}"])))
+        print(as_text(slices_table(judged)))
     return 0

@@ -83,13 +83,8 @@ def run(argv: list[str]) -> int:
         print(json.dumps(judged.record()))
         return 0
     print(as_text(metrics_table(judged)))
-    shown = [f"{kind}@{10 if 'HR@10' in judged.metrics else _last(judged.metrics)}" for kind in ("HR", "NDCG")]
-    print(as_text(slices_table(judged, shown)))
+    print(as_text(slices_table(judged)))
     return 0
-
-
-def _last(metrics: dict[str, float]) -> int:
-    return max(int(name.partition("@")[2]) for name in metrics)
 
 
 def _cut(options: Options) -> Splitting:

@@ -29,8 +29,8 @@ from conseq.nn.items import ItemTable
 
 @settings
 class GCSANConfig:
-    """Settings of GC-SAN. The defaults are those of RecBole's, whose loss has a penalty on the item table besides: 5e-5
-    of its norm over the number of items. It is a matter of training, and there is none here."""
+    """Settings of GC-SAN. The defaults are those of RecBole's, whose loss has a penalty on the item table besides, of
+    weight 5e-5. It is a matter of training, and there is none here."""
 
     width: Annotated[int, Field(ge=1)] = 64
     """D, width of item vectors and states."""

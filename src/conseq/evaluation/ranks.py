@@ -164,32 +164,24 @@ def _counts(
     above = torch.zeros_like(targets.ids)
     reaching = torch.zeros_like(targets.ids)
     # What all scores of a row have counted too much, or too little: whose items, their scores, and the sign.
-    corrections = [] if unique is None else [(unique.rows, _at(scores, unique), -1)]
+    corrections = [] if unique is None else [(unique, _at(scores, unique), -1)]
     if isinstance(scores, SparseScores):
-        rows = scores.items.rows
-        corrections += [(rows, scores.own, 1), (rows, scores.base[scores.items.ids - 1], -1)]
+        items = scores.items
+        corrections += [(items, scores.own, 1), (items, scores.base[items.ids - 1], -1)]
     for slot in range(targets.max_length):
         # One target of every row at a time: a comparison of [B, V] with [B, 1], nothing [N, V].
         tokens = torch.nonzero(targets.positions == slot).squeeze(1)
         rows = targets.rows[tokens]
         every = tokens.numel() == len(targets)
         above[tokens], reaching[tokens] = _count(scores, None if every else rows, at[tokens])
-        if corrections:
-            token_of = tokens.new_full((len(targets),), -1)
-            token_of[rows] = tokens
-        for owners, values, sign in corrections:
-            token = token_of[owners]
-            _correct((above, reaching), token, values, at, sign=sign)
+        # Single items, of the rows asked for alone, are cheaper than a masked copy of the scores.
+        for items, values, sign in corrections:
+            places = torch.arange(values.numel(), device=values.device)
+            own = items.replace(places) if every else items.replace(places).select(rows)
+            token, found = tokens[own.rows], values[own.ids]
+            above.index_add_(0, token, (found > at[token]).long(), alpha=sign)
+            reaching.index_add_(0, token, (found >= at[token]).long(), alpha=sign)
     return above, reaching - above
-
-
-def _correct(counts: tuple[Tensor, Tensor], token: Tensor, values: Tensor, at: Tensor, *, sign: int) -> None:
-    """Adds to ``counts`` what single items add: cheaper than a masked copy of the scores."""
-    asked = token >= 0
-    token, values = token[asked], values[asked]
-    level = at[token]
-    counts[0].index_add_(0, token, (values > level).long(), alpha=sign)
-    counts[1].index_add_(0, token, (values >= level).long(), alpha=sign)
 
 
 def _count(scores: Tensor | SparseScores, rows: Tensor | None, level: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,8 +37,15 @@ def metrics_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def slices_table(evaluation: Evaluation, metrics: Sequence[str]) -> Table:
-    """Gives ``metrics`` (those of the evaluation) for every part of the users or targets."""
+def slices_table(evaluation: Evaluation, metrics: Sequence[str] = ()) -> Table:
+    """Gives ``metrics`` for every part of the users or targets.
+
+    They are those of the evaluation; where none is named HR and NDCG at 10, or at the last cut-off where 10 is none.
+    """
+    if not metrics:
+        ks = {int(name.removeprefix("HR@")) for name in evaluation.metrics if name.startswith("HR@")}
+        k = 10 if 10 in ks else max(ks)
+        metrics = (f"HR@{k}", f"NDCG@{k}")
     table = _titled(f"{evaluation.model}, in parts: {evaluation.protocol}")
     for name in ("cut", "part", "cases", *metrics):
         table.add_column(name, justify="left" if name in {"cut", "part"} else "right")

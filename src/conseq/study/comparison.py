@@ -87,9 +87,10 @@ def compare_runs(
     if part is not None:
         if log is None:
             raise ValueError(f"which users are of {part!r} is in the log: give it, too (--data in a shell)")
-        chosen = users_among(part, log, runs, next(iter(groups.values()))[0])
-        for one in (one for group in groups.values() for one in group):
-            check_comparable(next(iter(groups.values()))[0], one)
+        first, *rest = (one for group in groups.values() for one in group)
+        for one in rest:
+            check_comparable(first, one)
+        chosen = users_among(part, log, runs, first)
         groups = {name: [among(one, chosen) for one in group] for name, group in groups.items()}
     baseline, *others = groups.values()
     found = compare_groups(baseline, others, metrics, confidence=confidence, resamples=resamples)
