@@ -80,11 +80,7 @@ def judge_lists(
     lacks = _lacks(lists, lengths=lengths, without=int((own.lengths == 0).sum()), last=max(ks))
     _say_what_the_protocol_does(history, int(seen.sum()))
     found = judge(Listed(listed.lists, log.n_items), split, history=history, part=part, ks=ks)
-    if not np.isfinite(found.ranks).any():
-        _say(
-            f"no list holds the item that its user is judged by. Were they made from whole histories? For the {part} "
-            f"part they must not have seen it (conseq recommend --before {part} makes such lists)"
-        )
+    _say_if_no_target_is_listed(found, part)
     hidden = contained(distinct(held.targets), held.histories) if history == "exclude" else lengths[:0]
     told = {"unreachable": int(hidden.sum()), LIST_LENGTH: longest, SHORTEST_LIST: int(lengths[own.lengths > 0].min())}
     counts = {**found.counts, **told, **lacks}
@@ -163,6 +159,14 @@ def recorded_cut(provenance: Mapping[str, object], *, source: str) -> Splitting:
         raise ValueError(f"{source}: its record does not say how the log was cut; name a cut instead")
     table = {key: value for key, value in recorded.items() if key != "name"}
     return parse(SPLITS[recorded["name"]], table, source=f"{source}: split")
+
+
+def _say_if_no_target_is_listed(found: Evaluation, part: str) -> None:
+    if not np.isfinite(found.ranks).any():
+        _say(
+            f"no list holds the item that its user is judged by. Were they made from whole histories? For the {part} "
+            f"part they must not have seen it (conseq recommend --before {part} makes such lists)"
+        )
 
 
 def _say_what_is_left_out(listed: Numbered, *, of: int) -> None:
