@@ -14,9 +14,11 @@ import pytest
 
 from conseq.analyses import analysis
 from conseq.config import parse as parse_settings
+from conseq.data.reading import Reading
 from conseq.evaluation.inequalities import violations
 from conseq.evaluation.metrics import parse
 from conseq.run.config import RunConfig, from_record
+from conseq.study.logs import origins
 from conseq.study.specification import Row, Table, load_table
 
 ROOT = Path(__file__).resolve().parents[1] / "experiments"
@@ -84,7 +86,7 @@ def test_a_base_is_an_experiment_on_the_log_of_the_table(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=NAMES)
 def test_a_log_that_is_not_at_hand_is_said_to_be_so_and_where_it_is(file: Path) -> None:
     found = table(file)
-    if found.dataset not in DISTRIBUTED:
+    if (found.log.of if found.log else found.dataset) not in DISTRIBUTED:
         assert "not distributed" in str(found.note)
         assert "https://" in str(found.note)
 
@@ -214,7 +216,29 @@ def test_the_honest_weights_move_all_weights_of_a_contrast_by_one_factor_and_not
     assert all(factors[name] == ["0.1", "0.3", "1", "3"] for name in WEIGHTS)
 
 
-ASKED = [file for file in sorted((ROOT / "honest").glob("*/*.toml")) if file.parent.name != "weights"]
+@pytest.mark.parametrize("file", sorted((ROOT / "honest/ties").glob("*.toml")), ids=lambda file: str(file.stem))
+def test_the_models_where_ties_are_drawn_are_the_honest_ones_of_the_log_that_it_is_drawn_of(file: Path) -> None:
+    drawn = table(file)
+    assert drawn.log is not None
+    assert file.stem == f"{drawn.log.of}-ties-{drawn.log.tie_seed}"
+    assert drawn.log.reading == Reading(ties="random", tie_seed=drawn.log.tie_seed)
+    known = {
+        row.name: row.config
+        for study in ("weights", "main")
+        for row in table(ROOT / "honest" / study / f"{drawn.log.of}.toml").rows
+    }
+    assert [row.config for row in drawn.rows] == [known[row.name] for row in drawn.rows]
+    assert "SASRec" in {row.name for row in drawn.rows}
+
+
+def test_a_log_has_one_name_and_one_origin() -> None:
+    found = origins(map(table, FILES))
+    assert {one.of for one in found.values()} == {"beauty", "sports"}
+    assert not set(found) & DISTRIBUTED
+
+
+OF_OTHERS = {"weights", "ties"}  # these have tests of their own
+ASKED = [file for file in sorted((ROOT / "honest").glob("*/*.toml")) if file.parent.name not in OF_OTHERS]
 
 
 @pytest.mark.parametrize("file", ASKED, ids=lambda file: str(file.parent.name))

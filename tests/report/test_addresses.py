@@ -12,7 +12,7 @@ from conseq.study.specification import Table
 def table(file: str, dataset: str, history: Literal["exclude", "keep"] = "keep", study: str = "p/t") -> Table:
     return Table(
         path=Path(study) / f"{file}.toml", study=study, paper="P", title="T", dataset=dataset, history=history,
-        metric=None, note=None, rows=(),
+        metric=None, note=None, log=None, rows=(),
     )  # fmt: skip
 
 

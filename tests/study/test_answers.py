@@ -13,10 +13,12 @@ import pytest
 from conseq.run.config import RunConfig, from_record
 from conseq.run.splitting import ByTime
 from conseq.study.answers import Answer, answers, newest_last, of_row
+from conseq.study.choosing import chosen
+from conseq.study.logs import Logs
 from conseq.study.page import results_page
-from conseq.study.plan import Logs, plan
+from conseq.study.plan import plan
 from conseq.study.records import Record
-from conseq.study.specification import Row, Table, chosen, load_table
+from conseq.study.specification import Row, Table, load_table
 from conseq.study.tables import answers_text, as_json, cells, protocol
 
 Made = Callable[..., Record]

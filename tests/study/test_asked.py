@@ -15,7 +15,8 @@ from conseq.run import provenance, runner
 from conseq.run.provenance import analysis_hash, code_hash
 from conseq.study.answers import answers
 from conseq.study.asked import ANALYSIS_CHANGED, Asked, asked_for, outdated
-from conseq.study.plan import Logs, plan
+from conseq.study.logs import Logs
+from conseq.study.plan import plan
 from conseq.study.records import declare_equal_code, read_records, record_of, write_records
 from conseq.study.specification import Row, find_tables, load_table
 

@@ -26,7 +26,8 @@ from conseq.study import child, execution
 from conseq.study.asked import asked_for
 from conseq.study.execution import execute
 from conseq.study.folders import is_of_code, is_of_log, put_aside
-from conseq.study.plan import Job, Logs, plan
+from conseq.study.logs import Logs
+from conseq.study.plan import Job, plan
 from conseq.study.records import read_records, write_records
 from conseq.study.specification import Row, load_table
 

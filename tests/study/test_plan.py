@@ -13,7 +13,8 @@ from conseq.data.readers import read
 from conseq.data.synthetic import cycle_log, write_csv
 from conseq.run import runner
 from conseq.run.config import RunConfig
-from conseq.study.plan import Logs, estimate, plan
+from conseq.study.logs import Logs
+from conseq.study.plan import estimate, plan
 from conseq.study.records import Record
 from conseq.study.specification import Table
 from conseq.study.tables import plan_text

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conseq.study.answers import answers
-from conseq.study.specification import Table, chosen, find_tables, load_table
+from conseq.study.choosing import chosen
+from conseq.study.specification import Table, find_tables, load_table
 
 
 def table(root: Path, text: str) -> Table:

@@ -15,7 +15,8 @@ from conseq.run import runner
 from conseq.run.config import RunConfig, from_record
 from conseq.study import execution
 from conseq.study.execution import execute
-from conseq.study.plan import Job, Logs, plan
+from conseq.study.logs import Logs
+from conseq.study.plan import Job, plan
 from conseq.study.records import but_seed, read_records, stale
 from conseq.study.specification import Table, load_table
 

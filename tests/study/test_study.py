@@ -21,8 +21,9 @@ from conseq.study import execution
 from conseq.study.answers import answers
 from conseq.study.comparison import compare_runs, load_runs
 from conseq.study.execution import execute
+from conseq.study.logs import Logs
 from conseq.study.page import results_page
-from conseq.study.plan import Job, Logs, plan
+from conseq.study.plan import Job, plan
 from conseq.study.records import (
     REQUIRED,
     Record,

@@ -59,16 +59,18 @@ def run(argv: list[str]) -> int:
     _check_folders(options)
     from conseq.study import tables as show
     from conseq.study.answers import SEEDS, newest_last
+    from conseq.study.choosing import chosen
     from conseq.study.execution import execute
-    from conseq.study.plan import Logs, plan
+    from conseq.study.logs import Logs, origins
+    from conseq.study.plan import plan
     from conseq.study.records import read_records
-    from conseq.study.specification import chosen, find_tables
+    from conseq.study.specification import find_tables
 
     tables = chosen(
         find_tables(options.experiments, options.study), options.dataset, row=options.row, preset=options.preset
     )
     records = read_records(options.results) if options.results.exists() else []
-    logs = Logs(options.data)
+    logs = Logs(options.data, origins(tables))
     jobs = plan(tables, logs, records, seeds=options.seeds, runs=options.runs, again=options.again)
     print(show.plan_text(jobs, options.processes), file=sys.stderr)
     failed, interrupted = False, False

@@ -8,7 +8,7 @@ from pathlib import Path
 from conseq.data.log import InteractionLog
 from conseq.data.readers import read
 from conseq.run.runner import data_record, digest
-from conseq.study.plan import Logs
+from conseq.study.logs import Logs
 
 
 class KnownLogs:

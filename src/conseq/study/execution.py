@@ -24,6 +24,7 @@ from conseq.study.asked import Asked
 from conseq.study.child import STOPPED
 from conseq.study.equal_code import EQUAL_CODE, read_equal_code
 from conseq.study.folders import LOGS, is_of_code, is_of_log, put_aside
+from conseq.study.logs import prepared
 from conseq.study.plan import Job
 from conseq.study.records import Record, alone, identity, is_finished, read_records, record_of, write_records
 
@@ -211,7 +212,7 @@ def _start(work: _Work, processes: int, say: Say) -> _Running:
             stdout=subprocess.DEVNULL,
             stderr=stream,
             env=_environment(os.environ, processes),
-            cwd=data if data.is_dir() else data.parent,
+            cwd=_beside(job, data),
             start_new_session=True,
         )
     return _Running(work, process, log, asked, folder, out)
@@ -248,7 +249,7 @@ def _section(asked: Asked, job: Job, data: Path) -> dict[str, Any]:
     """Gives what a row asks of a finished run; files that its settings name lie beside the log."""
     settings = dict(asked.given)
     if isinstance(settings.get("items"), str):
-        settings["items"] = str((data if data.is_dir() else data.parent) / settings["items"])
+        settings["items"] = str(_beside(job, data) / settings["items"])
     return {
         "analysis": {"name": asked.name, **settings},
         "history": job.row.history if asked.history is None else asked.history,
@@ -359,7 +360,15 @@ def _recorded(results: Path, record: Record) -> tuple[Path | None, Record | None
 def _log_of(job: Job) -> Path:
     if job.data is None:
         raise FileNotFoundError(f"{_named(job)}: its log is not there")
-    return job.data.resolve()
+    if job.origin is None:
+        return job.data.resolve()
+    return prepared(job.data, job.origin, job.folder.parent, job.data_hash).resolve()
+
+
+def _beside(job: Job, data: Path) -> Path:
+    """Gives the folder in which the files lie that a run's settings name: that of the log as it was given."""
+    given = data if job.origin is None or job.data is None else job.data.resolve()
+    return given if given.is_dir() else given.parent
 
 
 def _stop(running: Sequence[_Running]) -> list[Job]:

@@ -6,22 +6,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from conseq.analyses import analysis
-from conseq.data.readers import read
 from conseq.run.config import RunConfig
-from conseq.run.runner import data_record
 from conseq.study.asked import Asked, outdated
 from conseq.study.folders import is_of_log
+from conseq.study.logs import Logs, Origin
 from conseq.study.records import Record, Told, is_finished, stale
 from conseq.study.specification import Row, Table
 from conseq.training.config import TrainingConfig
 
 State = Literal["recorded", "stale", "finished", "begun", "to run", "no data"]
-
-_LOGS = ("interactions.parquet", "interactions.csv", "interactions.tsv")
-_ENDINGS = (".parquet", ".csv", ".tsv", ".inter", ".jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +27,7 @@ class Job:
     Attributes:
         row: The row that it answers.
         config: The experiment, with its seed.
-        data: The log; None where it is not there.
+        data: The log, or the one that it is prepared from; None where it is not there.
         folder: The run's folder.
         state: Whether it is recorded, finished but not recorded, begun, or still to run; ``stale`` is recorded by
             other code or other settings.
@@ -41,6 +37,7 @@ class Job:
         start: The folder of the run that this one starts from; None where it starts at random.
         start_seconds: How much of ``seconds`` is that run's: rows that start from one run share it.
         data_hash: The log's hash; None where it is not there.
+        origin: How the log is prepared from ``data``; None where it is that.
     """
 
     row: Row
@@ -54,6 +51,7 @@ class Job:
     start: Path | None = None
     start_seconds: float = 0.0
     data_hash: str | None = None
+    origin: Origin | None = None
 
     @property
     def told(self) -> Told:
@@ -65,29 +63,6 @@ class Job:
     def to_do(self) -> bool:
         """Whether there is something to run or to record."""
         return self.state in {"finished", "begun", "to run", "stale"}
-
-
-class Logs:
-    """The logs under a folder: where they are, what identifies them, how large they are; each is read once."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._known: dict[str, dict[str, Any] | None] = {}
-
-    def path(self, name: str) -> Path | None:
-        """Gives the log called ``name``: a prepared folder, a file in a folder of that name, or a file."""
-        folder = self.root / name
-        if (folder / "manifest.json").is_file():
-            return folder
-        options = [*(folder / one for one in _LOGS), *(self.root / f"{name}{ending}" for ending in _ENDINGS)]
-        return next((one for one in options if one.is_file()), None)
-
-    def facts(self, name: str) -> dict[str, Any] | None:
-        """Gives the hash and the counts of a log; None where it is not there."""
-        if name not in self._known:
-            path = self.path(name)
-            self._known[name] = None if path is None else data_record(read(str(path)))
-        return self._known[name]
 
 
 def plan(
@@ -148,6 +123,7 @@ def _job(row: Row, config: RunConfig, logs: Logs, records: Sequence[Record], *, 
         asked=asked,
         start=start,
         data_hash=data_hash,
+        origin=logs.origins.get(row.dataset),
     )
     return job if facts is None else _estimated(job, records, int(facts["interactions"]))
 

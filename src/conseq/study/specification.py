@@ -15,6 +15,7 @@ from conseq.evaluation.metrics import parse as parse_metric
 from conseq.run.config import SECTIONS, RunConfig, from_record, read_experiment
 from conseq.run.starting import check_same_encoder
 from conseq.study.asked import Asked, asked_for
+from conseq.study.logs import Origin
 
 Preset = Literal["paper", "released", "ours"]
 Section = dict[str, Any]
@@ -71,6 +72,7 @@ class _Head:
     history: Literal["exclude", "keep"]
     metric: str | None = None
     note: str | None = None
+    log: Origin | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,7 @@ class Table:
         history: The protocol of the printed numbers.
         metric: What the paper's figure shows, and ours by default; None: no figure, or one that does not say.
         note: What a reader must know; None where there is nothing.
+        log: What the log is prepared from, and how; None where ``dataset`` lies in the folder of the logs.
         rows: In the paper's order.
     """
 
@@ -154,6 +157,7 @@ class Table:
     history: Literal["exclude", "keep"]
     metric: str | None
     note: str | None
+    log: Origin | None
     rows: tuple[Row, ...]
 
 
@@ -211,7 +215,7 @@ def _check_metrics(names: Iterable[str], source: str) -> None:
             raise ValueError(f"{source}: {error}") from None
 
 
-_HEAD = ("paper", "title", "dataset", "history", "metric", "note")
+_HEAD = ("paper", "title", "dataset", "history", "metric", "note", "log")
 
 
 def find_tables(root: Path | str, study: str) -> list[Table]:
@@ -234,52 +238,6 @@ def find_tables(root: Path | str, study: str) -> list[Table]:
         known = ", ".join(sorted({_study(file) for file in files})) or f"none under {root}"
         raise ValueError(f"unknown study {study!r}; known: {known}")
     return [load_table(file) for file in wanted]
-
-
-def chosen(
-    tables: list[Table], datasets: tuple[str, ...] = (), *, row: str | None = None, preset: Preset | None = None
-) -> list[Table]:
-    """Gives the part of some tables that is asked for.
-
-    Args:
-        tables: The tables.
-        datasets: Names of data sets; all where empty.
-        row: The name of a row; where no row has it, a text that the name must hold. Without regard to case.
-        preset: The preset that a row must have.
-
-    Returns:
-        Tables with at least one row.
-
-    Raises:
-        ValueError: if nothing is left; names what there is.
-    """
-    known = sorted({table.dataset for table in tables})
-    wrong = sorted(set(datasets) - set(known))
-    if wrong:
-        raise ValueError(f"no table for data set {', '.join(wrong)}; known: {', '.join(known)}")
-    tables = [table for table in tables if not datasets or table.dataset in datasets]
-    # "CL4SRec" is that row and not "CL4SRec (prefixes)" too.
-    exact = row is not None and any(_is_called(one, row) for table in tables for one in table.rows)
-    found = []
-    for table in tables:
-        rows = tuple(
-            one
-            for one in table.rows
-            if (row is None or _is_called(one, row, exactly=exact)) and (preset is None or one.preset == preset)
-        )
-        if rows:
-            found.append(replace(table, rows=rows))
-    if not found:
-        asked = "no row" if row is None else f"no row is called {row!r}"
-        asked += f" with preset {preset}" if preset else ""
-        names = sorted({f"{one.name} ({one.preset})" if one.preset else one.name for t in tables for one in t.rows})
-        raise ValueError(f"{asked}; rows: {', '.join(names)}")
-    return found
-
-
-def _is_called(row: Row, name: str, *, exactly: bool = True) -> bool:
-    asked, own = name.casefold(), row.name.casefold()
-    return asked == own if exactly else asked in own
 
 
 def _study(file: Path) -> str:

@@ -37,7 +37,7 @@ def plan_text(jobs: Sequence[Job], processes: int) -> str:
     once = sorted(most.values(), key=lambda one: (one.seconds is None, one.seconds or 0.0))
     states = Counter[str](job.state for job in once)
     lines = ["runs: " + (", ".join(f"{states[one]} {one}" for one in _ORDER if states[one]) or "none to train")]
-    absent = sorted({job.row.dataset for job in once if job.state == "no data"})
+    absent = sorted({job.origin.of if job.origin else job.row.dataset for job in once if job.state == "no data"})
     if absent:
         lines.append(f"no data found for: {', '.join(absent)} (see --data)")
     to_do = [job for job in once if job.to_do]
