@@ -227,6 +227,26 @@ def test_spaces_around_ids_are_kept_and_warned_of(tmp_path: Path, caplog: pytest
     ]
 
 
+def test_ids_that_look_like_a_missing_value_are_warned_of_once_a_role(
+    write: Callable[[str, str | bytes], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write("log.csv", "user_id,item_id\nnan,a\nu,None\nnan,b\nNULL,a\n  ,a\nN/A,a\nu,Nona\nv,None\nu,a\n")
+    assert read(path).user_ids.ids == ["nan", "u", "NULL", "  ", "N/A", "v"]
+    rest = "; take their rows out of the file where no"
+    assert _warnings(caplog) == [
+        f"{path}: 4 user ids look like a value that is missing, and are kept as ids like any other: 'nan' with 2 "
+        f"interactions, 'NULL' with 1 interaction, '  ' with 1 interaction, ...{rest} user is called so",
+        f"{path}: 1 item ids look like a value that is missing, and are kept as ids like any other: 'None' with 2 "
+        f"interactions{rest} item is called so",
+    ]
+
+
+def test_what_the_filters_take_out_is_not_warned_of_as_missing(caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[Row] = [("u", "x", 1), ("u", "nan", 2), ("v", "x", 1), ("u", "y", 3), ("v", "y", 1)]
+    assert read(_table(*rows), k_core=2).item_ids.ids == ["x", "y"]
+    assert _warnings(caplog) == []
+
+
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,12 @@ from conseq.data.store import ROWS_IN_MEMORY, Codes, Rows, RowStore, ingest
 from conseq.data.tie_rules import TieRule, tie_rule
 
 logger = logging.getLogger("conseq")
+
+# Programs write these for a value that is not there; in lower case, and without the white space around them.
+_NO_VALUES = frozenset(
+    {"", "-", "nan", "-nan", "<na>", "na", "n/a", "#n/a", "nat", "null", "(null)", "nil", "none", "undefined", "\\n"}
+)
+_NAMED = 3
 
 
 def prepare_into(
@@ -76,6 +82,8 @@ def prepare_into(
     user_ids, item_ids = store.user_ids.gather(_codes(users)), store.item_ids.gather(_codes(items))
     for role, ids in (("user", user_ids), ("item", item_ids)):
         _tell_of_spaces(source.name, role, ids)
+    _tell_of_no_values(source.name, "user", user_ids, lambda number: int(lengths[number]))
+    _tell_of_no_values(source.name, "item", item_ids, lambda number: _interactions_with(folder, number + 1))
     return write_manifest(folder, manifest, arrays, user_ids, item_ids)
 
 
@@ -110,13 +118,36 @@ def _tell_of_times(name: str, tally: Tally, unit: TimeUnit) -> None:
 
 def _tell_of_spaces(name: str, role: str, ids: pl.Series) -> None:
     """Warns of ids that nobody would think to ask for with their spaces, as ``a, b`` in a CSV file gives them."""
-    spaced = ids.filter(ids.str.contains(r"^\s|\s$"))
+    spaced = ids.filter(ids.str.contains(r"^\s+\S|\S\s+$"))
     if len(spaced):
         logger.warning(
             "%s: %d %s ids begin or end with white space, such as %r, and are kept so; take it out of the file where "
             "it does not belong to them",
             *(name, len(spaced), role, spaced[0]),
         )
+
+
+def _tell_of_no_values(name: str, role: str, ids: pl.Series, interactions_of: Callable[[int], int]) -> None:
+    """Warns of ids that a program wrote for a value that is not there: one user, or item, made of many strangers."""
+    numbers = ids.str.strip_chars().str.to_lowercase().is_in(list(_NO_VALUES)).arg_true().to_list()
+    if numbers:
+        found = [f"{ids[number]!r} with {_counted(interactions_of(number))}" for number in numbers[:_NAMED]]
+        logger.warning(
+            "%s: %d %s ids look like a value that is missing, and are kept as ids like any other: %s; take their rows "
+            "out of the file where no %s is called so",
+            *(name, len(numbers), role, ", ".join(found) + (", ..." if len(numbers) > _NAMED else ""), role),
+        )
+
+
+def _counted(interactions: int) -> str:
+    return f"{interactions:,} interaction" + ("" if interactions == 1 else "s")
+
+
+def _interactions_with(folder: Path, item: int) -> int:
+    """Gives how many interactions of a log that was written are with the item of a number."""
+    items = np.load(folder / "items.npy", mmap_mode="r")
+    parts = range(0, items.size, ROWS_IN_MEMORY)
+    return sum(int(np.count_nonzero(items[start : start + ROWS_IN_MEMORY] == item)) for start in parts)
 
 
 def described(source: Source) -> str:
