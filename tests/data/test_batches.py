@@ -70,8 +70,20 @@ def test_iso_dates_become_unix_seconds(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("bad", ["2014", "20140724", " 2014 "])
 def test_a_year_or_a_day_beside_dates_is_no_second_of_1970(bad: str) -> None:
-    with pytest.raises(ValueError, match=rf"a\.csv, line 3: cannot read time '{bad}'"):
+    with pytest.raises(ValueError, match=rf"a\.csv, line 3: time '{bad}' is a number of as many digits as a year"):
         _seconds(["2014-07-23", bad])
+
+
+@pytest.mark.parametrize("short", ["20140724", "1500"])
+def test_the_first_time_that_is_not_like_those_before_it_is_named_with_one_of_them(short: str) -> None:
+    message = (
+        rf"a\.csv, line 5: time '2014-07-23' is a date with dashes, but '{short}' \(line 3\) is a number of as many "
+        "digits as a year or a day has; write every time as a date such as 2014-07-23, or every one as Unix seconds"
+    )
+    with pytest.raises(ValueError, match=message):
+        _seconds(["1406073600", short, short, "2014-07-23", "2014-07-24"])
+    with pytest.raises(ValueError, match=rf"line 4: time '{short}' is a number .*, but '2014-07-23' \(line 2\) is a"):
+        _seconds(["2014-07-23", "1406073600", short, "2014-07-24"])
 
 
 @pytest.mark.parametrize("values", [["20140723", "20140722"], [20140723, 20131231], [20140723.0]])

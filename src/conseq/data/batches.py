@@ -20,6 +20,7 @@ Times = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 LATEST_SECONDS = 10**11
 _EXACT_FLOAT = 2.0**53
 _PER_SECOND: dict[TimeUnit, int] = {"ms": 10**3, "us": 10**6, "ns": 10**9}
+_YEAR_OR_DAY, _DATE = r"^(\d{4}|\d{8})$", r"^\d{4}-\d{1,2}-\d{1,2}"
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M%#z")
 
 
@@ -158,6 +159,8 @@ def _seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Time
         bad = numbers.is_null()
     if bad.any():
         row = cast("int", bad.arg_max())
+        if times.dtype == pl.String:
+            _refuse_days_beside_dates(times, row, source, place)
         raise ValueError(f"{source}, {place(row)}: {_complaint(times[row])}")
     found = whole_if_exact(numbers.to_numpy())
     if _days_without_dashes(found):
@@ -220,6 +223,24 @@ def _complaint(time: object) -> str:
     return f"cannot read time {time!r}; times are numbers (Unix seconds) or ISO dates such as 2014-07-23 10:15:00"
 
 
+def _refuse_days_beside_dates(times: pl.Series, row: int, source: str, place: Callable[[int], str]) -> None:
+    """Refuses a column in which a number could be a year or a day, for others are dates; does nothing if it is not so.
+
+    Of the first number and the first date, it is the later one that is not like what came before it.
+    """
+    texts = times.str.strip_chars()
+    dates = texts.str.contains(_DATE)
+    if not texts.str.contains(_YEAR_OR_DAY)[row] or not dates.any():
+        return
+    date = cast("int", dates.arg_max())
+    first, second = min(row, date), max(row, date)
+    kinds = {row: "a number of as many digits as a year or a day has", date: "a date with dashes"}
+    raise ValueError(
+        f"{source}, {place(second)}: time {times[second]!r} is {kinds[second]}, but {times[first]!r} ({place(first)}) "
+        f"is {kinds[first]}; write every time as a date such as 2014-07-23, or every one as Unix seconds"
+    )
+
+
 def _seconds_of_text(times: pl.Series) -> pl.Series:
     """Gives Int64 or Float64, null where a text is neither a number nor an ISO date."""
     whole = times.cast(pl.Int64, strict=False)
@@ -237,7 +258,7 @@ def _seconds_of_text(times: pl.Series) -> pl.Series:
     if len(rest) == len(times):
         return dates
     # Beside dates, 2014 and 20140723 are a year and a day, and not seconds of 1970.
-    short = times.str.contains(r"^(\d{4}|\d{8})$") & (dates.count() > 0)
+    short = times.str.contains(_YEAR_OR_DAY) & (dates.count() > 0)
     numbers = table["number"].set(short.fill_null(value=False), None).to_numpy().copy()
     numbers[table["number"].is_null().to_numpy()] = dates.cast(pl.Float64).to_numpy()
     return pl.Series(numbers, nan_to_null=True)
@@ -246,7 +267,7 @@ def _seconds_of_text(times: pl.Series) -> pl.Series:
 def _dates(texts: pl.Series) -> pl.Series:
     """Gives UTC datetimes in microseconds, null where a text is not an ISO 8601 date."""
     # chrono takes a year of two digits for one of the first century: 05-01-14 would be the year 5.
-    texts = texts.set(~texts.str.contains(r"^\d{4}-\d{1,2}-\d{1,2}").fill_null(value=False), None)
+    texts = texts.set(~texts.str.contains(_DATE).fill_null(value=False), None)
     texts = texts.str.replace(r"^(\d{4}-\d{2}-\d{2})[Tt]", "${1} ").str.replace(r" ?(UTC|[Zz])$", "+00:00")
     found = pl.Series(np.full(len(texts), None), dtype=pl.Datetime("us", "UTC"))
     for written in _DATE_FORMATS:
