@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,82 @@ def test_who_has_no_known_item_is_said_whatever_is_done_about_it(
     assert shown["empty"] == [1]
 
 
+def test_a_table_tells_which_scores_are_of_popularity(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.txt").write_text("a\n\n")
+    (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\nv,elsewhere,1\n")
+    for given, who in ((("--histories", "h.txt"), "12"), (("--log", "log.csv"), "uv")):
+        asked = [str(bundle), given[0], str(tmp_path / given[1]), "-k", "1"]
+        recommend.run([*asked, "--on-empty", "popular"])
+        header, *rows = csv.reader(capsys.readouterr().out.splitlines())
+        assert header[2:] == ["score", "rank", "source"]
+        assert [(row[0], row[4]) for row in rows] == [(who[0], "model"), (who[1], "popularity")]
+        recommend.run([*asked, "--on-empty", "blank"])
+        assert capsys.readouterr().out.splitlines()[0].endswith("item_id,score,rank")
+
+
+def test_who_gets_fewer_items_than_asked_is_counted_with_the_reasons(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,time\nu,a,1\nv,b,1\nw,elsewhere,2\n", encoding="utf-8")
+    asked = [str(bundle), "--log", str(log), "--on-empty", "blank"]
+    for options, told in {
+        ("--candidates", "a", "-k", "1"): "1 of 3 users got fewer than 1 items, 1 of them none: of the 5 items of the "
+        "model, those of the history and all but the candidates are left out",
+        ("--exclude", "é", "-k", "4"): "2 of 3 users got fewer than 4 items, 0 of them none: of the 5 items of the "
+        "model, those of the history and those of --exclude are left out",
+        ("--include-seen", "-k", "9"): "2 of 3 users got fewer than 9 items, 0 of them none: the model has 5 items",
+        ("--include-seen", "-k", "5", "--json"): "",
+        ("-k", "4"): "",
+    }.items():
+        recommend.run([*asked, *options])
+        notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert notes == ([f"note: {told}"] if told else [])
+    recommend.run([str(bundle), "--history", "a", "--candidates", "a"])
+    assert "note: 1 of 1 histories got fewer than 10 items, 1 of them none: of the 5" in capsys.readouterr().err
+
+
+def test_users_of_a_table_get_their_own_candidates(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, own = tmp_path / "log.csv", tmp_path / "own.csv"
+    log.write_text("user,item,time\nu,a,1\nv,b,1\nw,a,2\n", encoding="utf-8")
+    own.write_text("user_id,item_id,shelf\nv,é,1\nu,b,1\nv,007,2\nu,a,3\ngone,a,1\n", encoding="utf-8")
+    asked = [str(bundle), "--log", str(log), "-k", "2", "--candidates-by-user", str(own)]
+    assert recommend.run(asked) == 0
+    shown = capsys.readouterr()
+    rows = [(row["user_id"], row["item_id"]) for row in csv.DictReader(shown.out.splitlines())]
+    best = Recommender.load(bundle).recommend(["b"], 2, candidates=["é", "007"]).ids.tolist()
+    assert rows == [("u", "b"), ("v", best[0]), ("v", best[1])]
+    assert f"note: 1 of the 3 users in {own} are not among those of the log, and are passed over" in shown.err
+    assert "note: 1 of 2 users got fewer than 2 items, 0 of them none" in shown.err
+    with pytest.raises(KeyError, match="candidates: 'w' is without an entry"):
+        recommend.run([*asked, "--users", "w"])
+
+
+def test_a_table_of_candidates_is_refused_with_a_count_of_what_the_model_does_not_know(
+    bundle: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.csv"
+    asked = [str(bundle), "--log", str(log), "-k", "2", "--candidates-by-user", str(own)]
+    own.write_text("user_id,item_id\n007,x\n007,a\n007,y\n", encoding="utf-8")
+    told = f"the model does not know 2 of the 3 items in {own}, such as 'x'"
+    with pytest.raises(ValueError, match=re.escape(f"--candidates-by-user: {told}; --unknown drop leaves them out")):
+        recommend.run(asked)
+    assert recommend.run([*asked, "--unknown", "drop"]) == 0
+    shown = capsys.readouterr()
+    assert f"note: {told}: they are left out" in shown.err
+    assert [row.split(",")[:2] for row in shown.out.splitlines()[1:]] == [["007", "a"]]
+    own.write_text("user_id,item_id\n007,x\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="the model knows none of its 1 items, such as 'x'"):
+        recommend.run([*asked, "--unknown", "drop"])
+    own.write_text("user_id,item_id\nnobody,a\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"1 of the 1 users in .* are not among those of the log: there is nobody"):
+        recommend.run(asked)
+
+
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_computed_or_by_its_name(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +269,8 @@ def test_histories_can_be_answered_in_a_file(bundle: Path, tmp_path: Path, capsy
     ("options", "message"),
     [
         (["--history", "a", "--users", "u"], "--users are of a log"),
+        (["--history", "a", "--candidates-by-user", "c.csv"], "--candidates-by-user is of the users of a log"),
+        (["--log", "l", "--candidates-by-user", "c.csv", "--candidates", "a"], "and takes no --candidates"),
         (["--history", "a", "--out", "r.csv", "--json"], "give --out, which writes a file, or --json"),
         (["--history", "a", "--out", "r.xls"], r"r.xls: cannot tell the format from the name; known: .parquet, .csv"),
     ],

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from conseq.data.log import InteractionLog
+from conseq.data.readers import read
 from conseq.data.vocabulary import Vocabulary
 from conseq.serving.recommender import Recommender
 
@@ -47,6 +48,39 @@ def test_a_table_from_a_mapping_is_that_from_the_log(line: Recommender) -> None:
         line.recommend_table(by_user, k=2, on_empty="popular", exclude=["c"], candidates=["a", "b", "c"])
     )
     assert from_log.filter(user_id="w")["item_id"].to_list() == ["b", "a"]
+
+
+def test_a_table_tells_which_scores_are_of_popularity_where_there_may_be_some(line: Recommender) -> None:
+    table = line.recommend_table(_log(), k=1, on_empty="popular")
+    assert table.columns == ["user_id", "item_id", "score", "rank", "source"]
+    assert table.select("user_id", "score", "source").rows() == [
+        ("u", 7.5, "model"),
+        ("v", 8.0, "model"),
+        ("w", 9.0, "popularity"),
+    ]
+    assert line.recommend_table({"u": ["a"]}, k=1, on_empty="popular")["source"].to_list() == ["model"]
+    assert line.recommend_table({"u": ["a"]}, k=1, on_empty="blank").columns == ["user_id", "item_id", "score", "rank"]
+
+
+def _candidates(rows: list[tuple[str, str]]) -> InteractionLog:
+    return read(pl.DataFrame(rows, schema=["user", "item"], orient="row"), time="-")
+
+
+def test_each_user_may_have_their_own_candidates(line: Recommender) -> None:
+    rows = [("v", "e"), ("u", "b"), ("v", "c"), ("u", "a"), ("other", "d"), ("v", "new")]
+    by_user = {"u": ["b", "a"], "v": ["e", "c", "new"], 7: ["d"]}
+    for given in (_candidates(rows), by_user):
+        table = line.recommend_table(_log(), k=2, users=["v", "u"], candidates=given)
+        assert table.select("user_id", "item_id", "rank").rows() == [("v", "c", 1), ("v", "e", 2), ("u", "b", 1)]
+        with pytest.raises(KeyError, match="candidates: 'w' is without an entry, 1 of 3 users in all"):
+            line.recommend_table(_log(), on_empty="blank", candidates=given)
+        with pytest.raises(KeyError, match="candidates: 'new' is not among"):
+            line.recommend_table({"v": ["a"]}, candidates=given, unknown="error")
+    assert line.recommend_table({}, candidates=by_user).is_empty()
+    with pytest.raises(TypeError, match="candidates: a table takes one list of items for all users, or a mapping"):
+        line.recommend_table(_log(), candidates=[["a"]])
+    with pytest.raises(ValueError, match="candidates: two users have one id"):
+        line.recommend_table({"7": ["a"]}, candidates={7: ["a"], "7": ["b"]})
 
 
 def test_a_blank_user_has_no_rows_in_the_table(line: Recommender) -> None:

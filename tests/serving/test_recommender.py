@@ -71,8 +71,35 @@ def test_candidates_that_are_all_unknown_are_an_error(line: Recommender) -> None
             line.recommend(["a"], candidates=none)
     with pytest.raises(KeyError, match="candidates: 'x' is not among"):
         line.recommend(["a"], candidates=["a", "x"], unknown="error")
-    with pytest.raises(TypeError, match="one list of item ids for all"):
-        line.recommend(["a"], candidates=[["a"]])
+
+
+def test_each_history_may_have_its_own_candidates(line: Recommender) -> None:
+    own = [["e", "b", "stranger", "b"], ["c"], [], ["a", "d"]]
+    ids, scores = line.recommend([["a"], ["b"], ["c"], ["a"]], 2, candidates=own)
+    assert ids.tolist() == [["b", "e"], ["c", None], [None, None], ["d", None]]
+    assert scores.tolist() == [[2.0, -1.0], [6.0, -np.inf], [-np.inf] * 2, [4.0, -np.inf]]
+    assert line.recommend(["a"], 2, candidates=[["b"]]).ids.tolist() == ["b", None]
+    found = line.recommend([[], ["a"]], 2, candidates=[["c", "d"], ["c"]], on_empty="popular")
+    assert found.ids.tolist() == [["d", "c"], ["c", None]]
+    with pytest.raises(KeyError, match=r"candidates: 'x' is not among .* \(the first in row 1, counted from 0\)"):
+        line.recommend([["a"], ["b"]], candidates=[["a"], ["x"]], unknown="error")
+
+
+@pytest.mark.parametrize("lists", [[["b"]], [["b"]] * 3])
+def test_lists_of_candidates_are_one_for_each_history(line: Recommender, lists: list[list[str]]) -> None:
+    with pytest.raises(ValueError, match="candidates: there must be one list of items per history"):
+        line.recommend([["a"], ["b"]], candidates=lists)
+
+
+def test_answers_among_each_historys_own_candidates_are_those_of_a_slow_twin(random_model: Recommender) -> None:
+    histories, excluded = _histories(60, seed=1), _histories(60, seed=2)
+    rng = np.random.default_rng(0)
+    own = [[str(one) for one in rng.permutation(900)[: rng.integers(1, 40)]] for _ in histories]
+    ids, scores = random_model.recommend(histories, 7, candidates=own, exclude=excluded, batch_size=16)
+    for row, history in enumerate(histories):
+        best, values = _twin(random_model, history, 7, set(own[row]), set(excluded[row]))
+        assert ids[row].tolist() == best + [None] * (7 - len(best))
+        np.testing.assert_allclose(scores[row, : len(best)], values, rtol=1e-5, atol=1e-5)
 
 
 def test_more_items_than_there_are_leave_the_row_padded(line: Recommender) -> None:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import polars as pl
 
-    from conseq.serving.recommender import Recommendations
+    from conseq.data.log import InteractionLog
+    from conseq.data.vocabulary import Vocabulary
+    from conseq.serving.recommendations import Recommendations
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,17 @@ class Options:
     """Items never recommended: ids separated by spaces, a JSON array, or @FILE with one id per line."""
     candidates: str | None = None
     """Recommend only these, given in the same way; all items where not given."""
+    candidates_by_user: str | None = None
+    """A table of users and items (a file as `conseq prepare` reads it): to each of its users recommend only these. With
+    --log, whose other users are not answered."""
     include_seen: bool = False
     """Also recommend what is in the history."""
-    unknown: Literal["drop", "error"] = "drop"
-    """What to do with unknown items: leave them out (those of histories are counted), or refuse them by name."""
+    unknown: Literal["drop", "error"] | None = None
+    """What to do with unknown items: leave them out (those of histories are counted), or refuse them by name. Where not
+    given, they are left out, but refused in a table of candidates by user."""
     on_empty: Literal["error", "popular", "blank"] = "error"
-    """What to do with a history without a known item."""
+    """What to do with a history without a known item: refuse it, answer it with what is popular, whose scores are
+    counts (a table then has a column `source` that tells), or leave it out."""
     json: bool = False
     """Print one JSON object."""
 
@@ -74,6 +81,8 @@ def run(argv: list[str]) -> int:
         raise ValueError("--users are of a log; give it with --log")
     if options.before is not None and options.log is None:
         raise ValueError("--before is of a log; give it with --log")
+    if options.candidates_by_user is not None and (options.log is None or options.candidates is not None):
+        raise ValueError("--candidates-by-user is of the users of a log, given with --log, and takes no --candidates")
     if options.out is not None:
         if options.json:
             raise ValueError("give --out, which writes a file, or --json, which prints")
@@ -82,7 +91,7 @@ def run(argv: list[str]) -> int:
         "exclude_seen": not options.include_seen,
         "candidates": None if options.candidates is None else ids_from(options.candidates),
         "exclude": ids_from(options.exclude),
-        "unknown": options.unknown,
+        "unknown": options.unknown or "drop",
         "on_empty": options.on_empty,
     }
     return _for_users(options, asked) if options.log is not None else _for_histories(options, asked)
@@ -90,34 +99,29 @@ def run(argv: list[str]) -> int:
 
 def _for_users(options: Options, asked: dict[str, Any]) -> int:
     """Recommends for the users of a log."""
-    from conseq.data.readers import read
+    import numpy as np
+
+    from conseq.cli.recommend_notes import tell_empty, tell_short, tell_unknown
     from conseq.serving.histories import ids_from, unknown_in
     from conseq.serving.recommender import Recommender
 
-    log = read(options.log or "")
-    everybody = log.user_ids.ids
-    if options.before is not None:
-        from conseq.run.judging import tell_of_other_log
-        from conseq.run.lists import in_view, recorded_cut
-        from conseq.serving.bundle import read_manifest
-
-        told = read_manifest(options.bundle)
-        if told.encoder.name == "matrix_factorization":
-            raise ValueError(
-                "--before is not of a model with a vector for each user: in serving everybody is a stranger to it, and "
-                "`conseq evaluate` judges it with the users' own vectors"
-            )
-        cut = recorded_cut(told.provenance, source=str(options.bundle))
-        tell_of_other_log(told.provenance, cut, log)
-        log, everybody = in_view(log, cut, before=options.before)
+    log, everybody = _log_of(options)
     # Whoever is named twice gets one answer.
     users = everybody if options.users is None else list(dict.fromkeys(ids_from(options.users)))
     model = Recommender.load(options.bundle)
-    _tell_unknown(model.item_ids.ids, asked)
+    tell_unknown(model.item_ids.ids, asked)
+    if options.candidates_by_user is not None:
+        own = _own_candidates(options.candidates_by_user, model.item_ids, drop=options.unknown == "drop")
+        asked["candidates"] = own
+        users = users if options.users is not None else _with_candidates(everybody, own, options.candidates_by_user)
     found = model.recommend_table(log, options.k, users=users, **asked)
     dropped, strangers = unknown_in(log, log.user_ids.encode(users), model.item_ids)
+    counts = dict(found.group_by("user_id").len().iter_rows())
+    lengths = np.array([counts.get(user, 0) for user in users], dtype=np.int64)
     if not options.json:
-        _tell(dropped, len(strangers), options.on_empty)
+        tell_empty(dropped, len(strangers), options.on_empty)
+    tell_short(lengths, strangers, "users", asked, k=options.k, n_items=len(model.item_ids))
+    if not options.json:
         return written(found, options.out, "recommendations")
     answers: dict[str, list[dict[str, Any]]] = {user: [] for user in users}
     for row in found.iter_rows(named=True):
@@ -127,23 +131,72 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
     return 0
 
 
+def _log_of(options: Options) -> tuple[InteractionLog, list[str]]:
+    """Gives the log whose users' histories are answered, and whose of its users are."""
+    from conseq.data.readers import read
+
+    log = read(options.log or "")
+    if options.before is None:
+        return log, log.user_ids.ids
+    from conseq.run.judging import tell_of_other_log
+    from conseq.run.lists import in_view, recorded_cut
+    from conseq.serving.bundle import read_manifest
+
+    told = read_manifest(options.bundle)
+    if told.encoder.name == "matrix_factorization":
+        raise ValueError(
+            "--before is not of a model with a vector for each user: in serving everybody is a stranger to it, and "
+            "`conseq evaluate` judges it with the users' own vectors"
+        )
+    cut = recorded_cut(told.provenance, source=str(options.bundle))
+    tell_of_other_log(told.provenance, cut, log)
+    return in_view(log, cut, before=options.before)
+
+
+def _own_candidates(source: str, known: Vocabulary, *, drop: bool) -> InteractionLog:
+    """Gives the table of each user's candidates, as a log of them."""
+    from conseq.data.prepared import is_prepared
+    from conseq.data.readers import read
+
+    own = read(source) if is_prepared(source) else read(source, time="-")
+    unknown = [one for one in own.item_ids.ids if one not in known]
+    if len(unknown) == own.n_items:
+        raise ValueError(
+            f"{source}: the model knows none of its {own.n_items:,} items, such as {unknown[0]!r}; its columns are the "
+            "users and the items, in ids of the log"
+        )
+    if unknown:
+        what = f"{len(unknown):,} of the {own.n_items:,} items in {source}, such as {unknown[0]!r}"
+        if not drop:
+            raise ValueError(f"--candidates-by-user: the model does not know {what}; --unknown drop leaves them out")
+        print(f"note: the model does not know {what}: they are left out", file=sys.stderr)
+    return own
+
+
+def _with_candidates(everybody: Sequence[str], own: InteractionLog, source: str) -> list[str]:
+    """Gives who has candidates; says how many of the table's users are passed over."""
+    users = [user for user in everybody if user in own.user_ids]
+    other = f"{own.n_users - len(users):,} of the {own.n_users:,} users in {source} are not among those of the log"
+    if not users:
+        raise ValueError(f"--candidates-by-user: {other}: there is nobody to recommend to")
+    if len(users) < own.n_users:
+        print(f"note: {other}, and are passed over", file=sys.stderr)
+    return users
+
+
 def _for_histories(options: Options, asked: dict[str, Any]) -> int:
     """Recommends for histories that the command or a file of them gives."""
-    from conseq.serving.histories import UnknownItemsError, history_from_json, read_histories, words
+    import numpy as np
+
+    from conseq.cli.recommend_notes import tell_empty, tell_short, tell_unknown
+    from conseq.serving.histories import UnknownItemsError
     from conseq.serving.ranking import NO_ITEM, EmptyHistoryError
     from conseq.serving.recommender import Recommender
 
-    histories: Any
-    if options.histories is not None:
-        histories = read_histories(options.histories)
-    elif options.history_json is not None:
-        histories = [history_from_json(options.history_json, source="--history-json")]
-    else:
-        histories = [words(options.history or "")]
     model = Recommender.load(options.bundle)
-    _tell_unknown(model.item_ids.ids, asked)
+    tell_unknown(model.item_ids.ids, asked)
     try:
-        found = model.recommend(histories, options.k, **asked)
+        found = model.recommend(_histories(options), options.k, **asked)
     except (EmptyHistoryError, UnknownItemsError) as error:
         # Lists to exclude, and candidates, are in no file; their errors name them.
         if options.histories is None or (isinstance(error, UnknownItemsError) and error.what != "histories"):
@@ -151,46 +204,43 @@ def _for_histories(options: Options, asked: dict[str, Any]) -> int:
         reason = NO_ITEM if isinstance(error, EmptyHistoryError) else error.which
         raise ValueError(f"{options.histories}, line {error.row + 1}: {reason}") from None
     answers = found.to_dicts() if options.histories is not None else found.to_dicts()[0]
+    lengths = (found.scores > -np.inf).sum(1)
+    empty = found.empty.tolist()
+    if not options.json:
+        tell_empty(found.dropped, len(empty), options.on_empty)
+    tell_short(lengths, empty, "histories", asked, k=options.k, n_items=len(model.item_ids))
     if options.json:
-        empty = found.empty.tolist()
         print(json.dumps({"k": options.k, "dropped": found.dropped, "empty": empty, "recommendations": answers}))
         return 0
-    _tell(found.dropped, len(found.empty), options.on_empty)
     if options.histories is not None or options.out is not None:
-        return written(_table(found), options.out, "recommendations")
+        table = _table(found, sources=options.on_empty == "popular")
+        return written(table, options.out, "recommendations")
     for one in answers:
         print(f"{one['rank']:>4}  {one['score']:>10.4f}  {one['item_id']}")
     return 0
 
 
-def _tell(dropped: int, empty: int, on_empty: str) -> None:
-    if dropped:
-        print(f"unknown items left out of the histories: {dropped}", file=sys.stderr)
-    if empty:
-        what = "answered with what is popular" if on_empty == "popular" else "left without an answer"
-        print(f"histories without a known item: {empty}, {what}", file=sys.stderr)
+def _histories(options: Options) -> Iterable[list[str]]:
+    from conseq.serving.histories import history_from_json, read_histories, words
+
+    if options.histories is not None:
+        return read_histories(options.histories)
+    if options.history_json is not None:
+        return [history_from_json(options.history_json, source="--history-json")]
+    return [words(options.history or "")]
 
 
-def _tell_unknown(known: Sequence[str], asked: Mapping[str, Any]) -> None:
-    """Says which items to exclude, or to choose from, the model does not know: they have no effect."""
-    for option in ("exclude", "candidates"):
-        ids = asked[option] or []
-        unknown = sorted(set(ids).difference(known)) if ids else []
-        if unknown and asked["unknown"] == "drop":
-            shown = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-            print(
-                f"note: the model does not know {len(unknown)} of the {len(set(ids))} items of --{option}: {shown} "
-                "(ids are separated by spaces; @FILE reads a file, one id a line)",
-                file=sys.stderr,
-            )
-
-
-def _table(found: Recommendations) -> pl.DataFrame:
+def _table(found: Recommendations, *, sources: bool) -> pl.DataFrame:
     """Gives recommendations with the number of each history, from 1, as the lines of a file are counted."""
     import polars as pl
 
+    from conseq.serving.recommendations import with_sources
+
     rows = [{"history": line, **one} for line, answer in enumerate(found.to_dicts(), 1) for one in answer]
-    return pl.DataFrame(rows, schema={"history": pl.Int64, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int64})
+    table = pl.DataFrame(
+        rows, schema={"history": pl.Int64, "item_id": pl.String, "score": pl.Float32, "rank": pl.Int64}
+    )
+    return with_sources(table, table["history"].is_in((found.empty + 1).tolist()).to_numpy()) if sources else table
 
 
 def written(table: pl.DataFrame, out: Path | None, what: str) -> int:

@@ -159,8 +159,7 @@ def _seconds(times: pl.Series, source: str, place: Callable[[int], str]) -> Time
         bad = numbers.is_null()
     if bad.any():
         row = cast("int", bad.arg_max())
-        if times.dtype == pl.String:
-            _refuse_days_beside_dates(times, row, source, place)
+        _refuse_days_beside_dates(times, row, source, place)
         raise ValueError(f"{source}, {place(row)}: {_complaint(times[row])}")
     found = whole_if_exact(numbers.to_numpy())
     if _days_without_dashes(found):
@@ -228,6 +227,8 @@ def _refuse_days_beside_dates(times: pl.Series, row: int, source: str, place: Ca
 
     Of the first number and the first date, it is the later one that is not like what came before it.
     """
+    if times.dtype != pl.String:
+        return
     texts = times.str.strip_chars()
     dates = texts.str.contains(_DATE)
     if not texts.str.contains(_YEAR_OR_DAY)[row] or not dates.any():

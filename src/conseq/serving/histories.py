@@ -219,7 +219,7 @@ def chosen_users(users: Iterable[object], known: Mapping[str, object] | Vocabula
 
 
 def encode_log(
-    log: InteractionLog, users: npt.NDArray[np.int64], known: Vocabulary, *, unknown: Unknown
+    log: InteractionLog, users: npt.NDArray[np.int64], known: Vocabulary, *, unknown: Unknown, what: str = "log"
 ) -> Iterator[Block]:
     """Gives the histories of a log's users, in blocks, in the item numbers of another vocabulary.
 
@@ -228,6 +228,7 @@ def encode_log(
         users: int64, rows of the log.
         known: The vocabulary to number the items in.
         unknown: ``drop`` leaves items out that ``known`` lacks; ``error`` refuses them.
+        what: What the log is, for errors.
 
     Yields:
         Blocks of at most ``ROWS_AT_ONCE`` users, and the number of interactions left out.
@@ -246,7 +247,7 @@ def encode_log(
         ids = renumbered[own]
         if unknown == "error" and not bool(ids.all()):
             strangers = log.item_ids.decode(np.unique(own[ids == 0].numpy()))
-            raise KeyError(f"log: {named(strangers)} not among the {len(known)} known items")
+            raise KeyError(f"{what}: {named(strangers)} not among the {len(known)} known items")
         histories = Sequences(ids, offsets_of(lengths)).keep(ids > 0)
         yield histories, own.numel() - histories.ids.numel()
 

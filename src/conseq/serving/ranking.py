@@ -117,13 +117,16 @@ class Ranker:
         cells = CPU_CELLS if self.device.type == "cpu" else DEVICE_CELLS
         self.block_rows = max(1, min(max(FEWEST_ROWS, cells // scorer.n_items), DEVICE_CELLS // scorer.n_items))
 
-    def rank(self, histories: Sequences, exclude: Sequences | None, *, first: int) -> tuple[Tensor, Tensor]:
+    def rank(
+        self, histories: Sequences, exclude: Sequences | None, *, first: int, candidates: Sequences | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Gives the best items for each history.
 
         Args:
             histories: ``B`` sequences of item numbers, on the CPU.
             exclude: ``B`` sequences of item numbers to leave out; None for none.
             first: The row of the first history in the whole request, for errors.
+            candidates: ``B`` sequences of item numbers, those that may be recommended for each history; None: all.
 
         Returns:
             int64 ``[B, min(k, C)]`` item numbers of the ``C`` candidates, best first, 0 where there are no more;
@@ -145,17 +148,26 @@ class Ranker:
             hidden = [seqs] if self.query.exclude_seen else []
             if exclude is not None:
                 hidden.append(exclude.select(rows).to(self.device))
+            own = None if candidates is None else candidates.select(rows).to(self.device)
             start = 0
             for block in self._scores(seqs):
                 part = torch.arange(start, start + len(block), device=self.device)
-                best = self._best(block, [one.select(part) for one in hidden])
+                only = None if own is None else own.select(part)
+                best = self._best(block, [one.select(part) for one in hidden], only)
                 at = rows[start : start + len(block)]
                 numbers[at], scores[at] = (one.cpu() for one in best)
                 start += len(block)
         return numbers, scores
 
-    def _best(self, scores: Tensor, hidden: list[Sequences]) -> tuple[Tensor, Tensor]:
+    def _at(self, scores: Tensor, candidates: Sequences) -> Tensor:
+        """Gives scores float ``[b, C]`` that are -inf but at each row's own candidates."""
+        columns = self.column_of[candidates.ids]
+        at = candidates.rows[columns >= 0], columns[columns >= 0]
+        return torch.full_like(scores, -torch.inf).index_put_(at, scores[at])
+
+    def _best(self, scores: Tensor, hidden: list[Sequences], only: Sequences | None) -> tuple[Tensor, Tensor]:
         """Gives numbers and scores of the best items; writes into ``scores`` float ``[b, C]``."""
+        scores = scores if only is None else self._at(scores, only)
         scores[:, self.excluded] = -torch.inf
         for seqs in hidden:
             columns = self.column_of[seqs.ids]
@@ -218,30 +230,36 @@ class Answer:
     empty: Tensor
 
 
-def answer(ranker: Ranker, blocks: Iterator[Block], exclude: Iterator[Block] | None) -> Answer:
+def answer(
+    ranker: Ranker, blocks: Iterator[Block], exclude: Iterator[Block] | None, candidates: Iterator[Block] | None = None
+) -> Answer:
     """Gives the best items for all histories of ``blocks``.
 
     Args:
         ranker: The model and the query.
         blocks: The histories.
         exclude: Items to leave out, in blocks of the same sizes; None for none.
+        candidates: Items that may be recommended, in blocks of the same sizes; None for all that the query allows.
 
     Returns:
         The answer, on the CPU.
 
     Raises:
-        ValueError: if there are more or fewer lists of items to leave out than histories, or as in
+        ValueError: if there are more or fewer lists of items to leave out, or of candidates, than histories, or as in
             :meth:`Ranker.rank`.
     """
     numbers = [torch.zeros(0, ranker.width, dtype=torch.int64)]
     scores = [torch.zeros(0, ranker.width)]
     empty = [torch.zeros(0, dtype=torch.int64)]
     first = dropped = 0
-    for block, own in zip_longest(blocks, () if exclude is None else exclude):
-        if exclude is not None and (block is None or own is None or len(block[0]) != len(own[0])):
-            raise ValueError("exclude: there must be one list of items per history, or one list for all")
+    given = {"exclude": exclude, "candidates": candidates}
+    for block, *beside in zip_longest(blocks, *(() if one is None else one for one in given.values())):
+        for (what, asked), own in zip(given.items(), beside, strict=True):
+            if asked is not None and (block is None or own is None or len(block[0]) != len(own[0])):
+                raise ValueError(f"{what}: there must be one list of items per history, or one list for all")
         seqs, left_out = block
-        best = ranker.rank(seqs, None if own is None else own[0], first=first)
+        hidden, only = (None if own is None else own[0] for own in beside)
+        best = ranker.rank(seqs, hidden, first=first, candidates=only)
         numbers.append(best[0])
         scores.append(best[1])
         empty.append((seqs.lengths == 0).nonzero().flatten() + first)

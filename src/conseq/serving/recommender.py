@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,64 +21,26 @@ from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.comirec import MultiInterest
 from conseq.encoders.encoder import Encoder, Scorer
 from conseq.serving.arguments import number_of_items, whole
+from conseq.serving.beside import ByUser, items_beside, items_by_user
 from conseq.serving.bundle import load_bundle
 from conseq.serving.histories import (
     Block,
     Unknown,
     as_id,
     chosen_users,
-    encode,
     encode_blocks,
     encode_log,
     histories_of,
     rows_of,
 )
 from conseq.serving.ranking import Answer, EmptyHistoryError, OnEmpty, Query, Ranker, answer, device_of, parts
+from conseq.serving.recommendations import Recommendations, table_of
 from conseq.serving.topk import top_k
 
 SIMILAR_CELLS = 2**22
 ENCODED_AT_ONCE = 512
 # A vector of zeros has the cosine 0 with all others.
 SHORTEST = 1e-12
-
-
-@dataclass(frozen=True, eq=False)
-class Recommendations:
-    """Items and scores, best first; unpacks as ``ids, scores``.
-
-    Where fewer than ``k`` items may be recommended, the rest of the row is ``None`` and ``-inf``.
-
-    Attributes:
-        ids: Outside ids, object array ``[B, k]``, or ``[k]`` for one history by itself.
-        scores: float32, of the same shape.
-        dropped: Unknown items that were left out of the histories, in all.
-        empty: int64, the rows whose history had no known item.
-    """
-
-    ids: npt.NDArray[np.object_]
-    scores: npt.NDArray[np.float32]
-    dropped: int
-    empty: npt.NDArray[np.int64]
-
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
-        """Gives the ids, then the scores."""
-        return iter((self.ids, self.scores))
-
-    def to_dicts(self) -> list[Any]:
-        """Gives plain values for JSON: per history a list of ``item_id``, ``score`` and ``rank`` (from 1).
-
-        For one history by itself, that one list. What is not there has no entry.
-        """
-        ids, scores = np.atleast_2d(self.ids).tolist(), np.atleast_2d(self.scores).tolist()
-        answers = [
-            [
-                {"item_id": one, "score": score, "rank": rank}
-                for rank, (one, score) in enumerate(zip(row, values, strict=True), 1)
-                if one is not None
-            ]
-            for row, values in zip(ids, scores, strict=True)
-        ]
-        return answers[0] if self.ids.ndim == 1 else answers
 
 
 class Recommender:
@@ -146,7 +106,8 @@ class Recommender:
             histories: Item ids, oldest first, of one history; or any number of such lists (any iterable).
             k: Items to recommend, at least 1.
             exclude_seen: Never recommend what is in the history, however far back.
-            candidates: Only these items are recommended; unknown ones are treated as ``unknown`` says.
+            candidates: Only these items are recommended: one list for all histories, or one list per history; unknown
+                ones are treated as ``unknown`` says.
             exclude: Items never recommended: one list for all histories, or one list per history.
             unknown: ``drop`` leaves unknown items out and counts those of histories; ``error`` refuses any by name.
             on_empty: What to do where no known item is left: ``error``; ``popular`` recommends the items met
@@ -157,26 +118,27 @@ class Recommender:
             Ids and scores, best first.
 
         Raises:
-            ValueError: if a history is empty and may not be, no candidate is known, ``k`` or ``batch_size`` is less
-                than 1, ``k`` is beyond the catalogue and a million, ``unknown`` or ``on_empty`` is no known value,
-                lists to exclude are not one per history, what is popular is not known, or scores are not numbers.
+            ValueError: if a history is empty and may not be, no candidate for all is known, ``k`` or ``batch_size`` is
+                less than 1, ``k`` is beyond the catalogue and a million, ``unknown`` or ``on_empty`` is no known value,
+                lists to exclude, or of candidates, are not one per history, what is popular is not known, or scores
+                are not numbers.
             KeyError: if an item is unknown and may not be.
             TypeError: if ids are neither strings nor integers, ``k`` or ``batch_size`` is no integer, or what should
                 be a list is a string, a mapping or a set.
         """
         rows, one = rows_of(histories, what="histories")
-        for_all, for_each = self._exclusions(exclude, unknown)
+        excluded, excluded_of_each = self._exclusions(exclude, unknown)
+        among, among_of_each = self._candidates(candidates, unknown)
         query = self._query(
             k,
             exclude_seen=exclude_seen,
-            candidates=candidates,
-            exclude=for_all,
-            unknown=unknown,
+            candidates=among,
+            exclude=excluded,
             on_empty=on_empty,
             batch_size=batch_size,
         )
-        answer = self._answer(encode_blocks(rows, self.item_ids, unknown=unknown, what="histories"), for_each, query)
-        return self._recommendations(answer, query.k, one=one)
+        blocks = encode_blocks(rows, self.item_ids, unknown=unknown, what="histories")
+        return self._recommendations(self._answer(blocks, excluded_of_each, among_of_each, query), query.k, one=one)
 
     @torch.inference_mode()
     def recommend_table(
@@ -186,7 +148,7 @@ class Recommender:
         *,
         users: Iterable[object] | None = None,
         exclude_seen: bool = True,
-        candidates: Iterable[object] | None = None,
+        candidates: Iterable[object] | ByUser | None = None,
         exclude: Iterable[object] | None = None,
         unknown: Unknown = "drop",
         on_empty: OnEmpty = "error",
@@ -198,56 +160,45 @@ class Recommender:
             k: Items to recommend, at least 1.
             users: Ids of the users to answer for, strings or integers; all where None.
             exclude_seen: Never recommend what is in the history.
-            candidates: Only these items are recommended.
+            candidates: Only these items are recommended: one list for all users; or each user's own, as a mapping from
+                user ids to lists, or a log.
             exclude: Items never recommended, one list for all users.
             unknown: ``drop`` or ``error``, as in :meth:`recommend`.
             on_empty: ``error``, ``popular`` or ``blank``, as in :meth:`recommend`; a blank user has no rows.
 
         Returns:
-            Columns ``user_id``, ``item_id`` (strings), ``score`` (float32) and ``rank`` (from 1); call its
+            Columns ``user_id``, ``item_id`` (strings), ``score`` (float32) and ``rank`` (from 1); where ``on_empty`` is
+            ``popular`` also ``source``: ``model``, or ``popularity`` where the scores are counts. Call its
             ``to_pandas()`` for a pandas frame.
 
         Raises:
             ValueError: as in :meth:`recommend`, or if two users of a mapping have the same id, such as 1 and "1".
-            KeyError: if a user is unknown, or an item is and may not be.
-            TypeError: as in :meth:`recommend`; if ``histories`` has no users or ``exclude`` has a list per history.
+            KeyError: if a user is unknown or lacks candidates, or an item is unknown and may not be.
+            TypeError: as in :meth:`recommend`; if ``histories`` has no users, or there is a list per history.
         """
-        for_all, for_each = self._exclusions(exclude, unknown)
-        if for_each is not None:
+        excluded, excluded_of_each = self._exclusions(exclude, unknown)
+        if excluded_of_each is not None:
             raise TypeError("exclude: a table takes one list of items for all users")
+        if isinstance(histories, InteractionLog):
+            chosen = histories.user_ids.ids if users is None else chosen_users(users, histories.user_ids)
+            blocks = encode_log(histories, histories.user_ids.encode(chosen), self.item_ids, unknown=unknown)
+        else:
+            chosen, rows = histories_of(histories, users)
+            blocks = encode_blocks(rows, self.item_ids, unknown=unknown, what="histories")
+        among, among_of_each = self._candidates_of(chosen, candidates, unknown)
         query = self._query(
             k,
             exclude_seen=exclude_seen,
-            candidates=candidates,
-            exclude=for_all,
-            unknown=unknown,
+            candidates=among,
+            exclude=excluded,
             on_empty=on_empty,
             batch_size=ENCODED_AT_ONCE,
         )
-        if isinstance(histories, InteractionLog):
-            chosen = histories.user_ids.ids if users is None else chosen_users(users, histories.user_ids)
-            rows = histories.user_ids.encode(chosen)
-            blocks = encode_log(histories, rows, self.item_ids, unknown=unknown)
-        else:
-            chosen, chosen_histories = histories_of(histories, users)
-            blocks = encode_blocks(chosen_histories, self.item_ids, unknown=unknown, what="histories")
         try:
-            return self._table(chosen, self._answer(blocks, None, query))
+            found = self._answer(blocks, None, among_of_each, query)
         except EmptyHistoryError as error:
             raise ValueError(error.of(chosen[error.row])) from None
-
-    def _table(self, users: Sequence[str], answer: Answer) -> pl.DataFrame:
-        """Gives an answer as a table with one row per user and item."""
-        row, place = (answer.numbers > 0).nonzero(as_tuple=True)
-        items = answer.numbers[row, place] - 1
-        return pl.DataFrame(
-            {
-                "user_id": pl.Series(users, dtype=pl.String).gather(row.numpy()),
-                "item_id": pl.Series(self.item_ids.ids, dtype=pl.String).gather(items.numpy()),
-                "score": answer.scores[row, place].numpy(),
-                "rank": place.numpy() + 1,
-            }
-        )
+        return table_of(found, chosen, self.item_ids.ids, sources=on_empty == "popular")
 
     @torch.inference_mode()
     def similar_items(self, items: Iterable[object], k: int = 10) -> Recommendations:
@@ -355,41 +306,53 @@ class Recommender:
         k: int,
         *,
         exclude_seen: bool,
-        candidates: Iterable[object] | None,
+        candidates: Tensor | None,
         exclude: Tensor,
-        unknown: Unknown,
         on_empty: OnEmpty,
         batch_size: int,
     ) -> Query:
         k, batch_size = number_of_items(k, self.scorer.n_items), whole("batch_size", batch_size)
-        numbers = None
-        if candidates is not None:
-            rows, one = rows_of(candidates, what="candidates")
-            listed, _ = encode(rows, self.item_ids, unknown=unknown, what="candidates")
-            if len(listed) and not one:
-                raise TypeError("candidates: expected one list of item ids for all histories, found a list of lists")
-            numbers = torch.from_numpy(np.unique(listed.ids.numpy()))
-            if not numbers.numel():
-                raise ValueError("candidates: none of them is a known item, so nothing can be recommended")
-        return Query(k, exclude_seen, numbers, exclude, on_empty, batch_size)
+        return Query(k, exclude_seen, candidates, exclude, on_empty, batch_size)
 
     def _exclusions(self, exclude: Iterable[object] | None, unknown: Unknown) -> tuple[Tensor, Iterator[Block] | None]:
         """Gives the numbers excluded for everybody, and blocks of those excluded for each history, if any.
 
         An unknown item is never recommended anyway; where ``unknown`` is ``error``, it may still be a slip of the pen.
         """
-        nothing = torch.zeros(0, dtype=torch.int64)
-        if exclude is None:
-            return nothing, None
-        rows, for_everybody = rows_of(exclude, what="exclude")
-        blocks = encode_blocks(rows, self.item_ids, unknown=unknown, what="exclude")
-        if for_everybody:
-            return torch.cat([nothing, *(seqs.ids for seqs, _ in blocks)]), None
-        first = next(blocks, None)
-        return nothing, None if first is None else chain([first], blocks)
+        return items_beside([] if exclude is None else exclude, self.item_ids, unknown=unknown, what="exclude")
 
-    def _answer(self, blocks: Iterator[Block], exclude: Iterator[Block] | None, query: Query) -> Answer:
-        return answer(Ranker(self.scorer, query, self.counts), blocks, exclude)
+    def _candidates(
+        self, candidates: Iterable[object] | None, unknown: Unknown
+    ) -> tuple[Tensor | None, Iterator[Block] | None]:
+        """Gives the numbers of the candidates for everybody, and blocks of those for each history; None: all items."""
+        if candidates is None:
+            return None, None
+        for_all, for_each = items_beside(candidates, self.item_ids, unknown=unknown, what="candidates")
+        if for_each is not None:
+            return None, for_each
+        if not for_all.numel():
+            raise ValueError("candidates: none of them is a known item, so nothing can be recommended")
+        return torch.from_numpy(np.unique(for_all.numpy())), None
+
+    def _candidates_of(
+        self, users: Sequence[str], candidates: Iterable[object] | ByUser | None, unknown: Unknown
+    ) -> tuple[Tensor | None, Iterator[Block] | None]:
+        """Gives the same for users, each of whom may have candidates by id."""
+        if isinstance(candidates, InteractionLog | Mapping):
+            return None, items_by_user(candidates, users, self.item_ids, unknown=unknown, what="candidates")
+        for_all, for_each = self._candidates(candidates, unknown)
+        if for_each is not None:
+            raise TypeError("candidates: a table takes one list of items for all users, or a mapping by user id")
+        return for_all, None
+
+    def _answer(
+        self,
+        blocks: Iterator[Block],
+        exclude: Iterator[Block] | None,
+        candidates: Iterator[Block] | None,
+        query: Query,
+    ) -> Answer:
+        return answer(Ranker(self.scorer, query, self.counts), blocks, exclude, candidates)
 
     def _recommendations(self, found: Answer, k: int, *, one: bool) -> Recommendations:
         padding = (0, k - found.numbers.shape[1])
