@@ -124,3 +124,16 @@ def test_names_of_categories_are_shown_as_they_are() -> None:
     shown = as_text(table_of(record))
     assert "[cd] Music: 50" in shown
     assert "[/b] Books: 50" in shown
+    assert "left out" not in shown
+
+
+def test_users_without_a_category_are_told_under_the_table() -> None:
+    agreement = {"purity": 0.5, "nmi": 0.1}
+    record = {
+        "analysis": "purity", "agreement": agreement, "chance": agreement, "users": 3, "categories": 2,
+        "without_category": 1200, "clusters": [{"users": 1, "top": []}] * 12,
+    }  # fmt: skip
+    shown = " ".join(as_text(table_of(record)).split())
+    told = "1,200 of 1,203 users are left out, for no item of theirs has a category that counts"
+    assert f"the ten largest clusters; {told}" in shown
+    assert told in " ".join(as_text(table_of(record | {"clusters": []})).split())

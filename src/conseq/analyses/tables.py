@@ -93,8 +93,11 @@ def _purity(record: Record) -> Table:
     for cluster in record["clusters"][:10]:
         told = (f"{escape(one['name'])}: {_share(one['share'])} ({one['lift']:.1f})" for one in cluster["top"])
         table.add_row(f"{cluster['users']:,}", "; ".join(told))
-    if len(record["clusters"]) > 10:
-        table.caption = "the ten largest clusters"
+    notes = ["the ten largest clusters"] if len(record["clusters"]) > 10 else []
+    if without := record.get("without_category", 0):
+        every = record["users"] + without
+        notes.append(f"{without:,} of {every:,} users are left out, for no item of theirs has a category that counts")
+    table.caption = "; ".join(notes) or None
     return table
 
 
