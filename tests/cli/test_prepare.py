@@ -52,7 +52,7 @@ def test_json_prints_the_manifest_and_nothing_else(
     [
         (["--user", "nobody"], "no column 'nobody' for the user; found 'uid', 'item', 'ts'"),
         (["--k-core", "9"], "nothing is left"),
-        (["--k-core", "-1"], "k_core is a number of interactions"),
+        (["--k-core", "-1"], "k_core (--k-core) is a number of interactions"),
         (["--format", "jsonl"], "line 1: not JSON"),
     ],
 )

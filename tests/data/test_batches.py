@@ -185,7 +185,7 @@ def test_numbers_may_count_parts_of_a_second(times: pl.Series, unit: TimeUnit, e
         (pl.Series([1, None]), "log, row 1: the time is missing"),
         (
             pl.Series(["1000", "2014-07-23"]),
-            r"log, row 1: time_unit='ms' is of times that are numbers; found '2014-07-23'",
+            r"log, row 1: time_unit='ms' \(--time-unit in a shell\) is of times that are numbers; found '2014-07-23'",
         ),
         (pl.Series([date(2014, 7, 23)]), "is of times that are numbers, and the time column holds Date; leave it out"),
         (pl.Series([math.inf]), "log, row 0: time inf is not finite"),

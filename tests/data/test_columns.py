@@ -62,7 +62,11 @@ def test_a_missing_column_is_named_with_what_was_found() -> None:
 
 
 def test_no_column_that_looks_like_the_item_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"no column looks like the item; found 'user', 'x'; name it with item="):
+    with pytest.raises(
+        ValueError,
+        match=r"no column looks like the item; found 'user', 'x'; name it with item= "
+        r"\(--item in a shell\)",
+    ):
         _choose("user", "x")
 
 

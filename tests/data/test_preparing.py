@@ -115,7 +115,8 @@ def test_a_core_that_leaves_nothing_says_which_would_leave_something() -> None:
     rows: list[Row] = [(user, item, 0) for user in "abc" for item in "xyz"] + [("d", "x", 0)]
     message = (
         r"the table: of 4 users, 3 items, 10 interactions, nothing is left when users need 5 interactions and items 4; "
-        r"the largest k that leaves something is 3, with 3 users, 3 items, 9 interactions: choose k_core=3 or less"
+        r"the largest k that leaves something is 3, with 3 users, 3 items, 9 interactions: choose k_core=3 "
+        r"\(--k-core 3 in a shell\) or less"
     )
     with pytest.raises(ValueError, match=message):
         read(_table(*rows), k_core=(5, 4))
@@ -158,7 +159,10 @@ def test_milliseconds_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
     for ticks, unit in ((1406073600000, "ms"), (1406073600000000, "us"), (1406073600000000000, "ns")):
         caplog.clear()
         read(_table(("a", "x", ticks)))
-        assert f"as Unix seconds that is past the year 5000: say time_unit='{unit}'?" in caplog.text
+        assert (
+            f"as Unix seconds that is past the year 5000: say time_unit='{unit}' (--time-unit {unit} in a shell)?"
+            in caplog.text
+        )
         log = read(_table(("a", "x", ticks)), time_unit=unit)  # type: ignore[arg-type]
         assert log.times is not None
         assert log.times.dtype == np.int64
@@ -166,11 +170,15 @@ def test_milliseconds_are_noticed(caplog: pytest.LogCaptureFixture) -> None:
         assert log.manifest["order"] == {"by": "time", "ties": "file_order", "time_unit": unit}
     caplog.clear()
     read(_table(("a", "x", 1406073600000000)), time_unit="ms")
-    assert "say time_unit='us'?" in caplog.text
+    assert "say time_unit='us' (--time-unit us in a shell)?" in caplog.text
 
 
 def test_a_unit_is_of_times_that_are_numbers() -> None:
-    with pytest.raises(ValueError, match="the table has no times, so they have no unit; leave time_unit out"):
+    with pytest.raises(
+        ValueError,
+        match="the table has no times, so they have no unit; leave time_unit "
+        r"\(--time-unit\) out",
+    ):
         read(pl.DataFrame({"user": ["a"], "item": ["x"]}), time_unit="ms")
 
 
@@ -278,7 +286,8 @@ def test_rows_that_are_there_twice_are_warned_of_where_they_decide_the_test_item
     assert (times["duplicates"], times["last_is_duplicate"]) == (2, 1 / 2)
     assert _warnings(caplog) == [
         "the table: 2 interactions repeat another one's user, item and time; for 1 of 2 users the last one does, so "
-        "that leave-one-out asks for the item that stands just before it; repeats='distinct' counts such rows once"
+        "that leave-one-out asks for the item that stands just before it; repeats='distinct' (--repeats "
+        "distinct in a shell) counts such rows once"
     ]
     caplog.clear()
     distinct = read(table, repeats="distinct")

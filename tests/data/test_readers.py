@@ -100,7 +100,7 @@ def test_preparing_and_loading_gives_what_reading_gives(tmp_path: Path) -> None:
     [
         ({"repeats": "latest"}, "'repeats'"),
         ({"k_core": "5"}, "k_core"),
-        ({"k_core": -1}, "k_core is a number of interactions, at least 0; found -1"),
+        ({"k_core": -1}, r"k_core \(--k-core\) is a number of interactions, at least 0; found -1"),
         ({"k_core": (1, 2, 3)}, "k_core"),
         ({"format": "xls"}, "'format'"),
         ({"ties": "shuffled"}, "'ties'"),

@@ -178,7 +178,7 @@ def unit_of(latest: float, unit: TimeUnit) -> TimeUnit:
 
 def _seconds_of_units(times: pl.Series, source: str, place: Callable[[int], str], unit: TimeUnit) -> Times:
     """Gives the seconds of numbers that count a part of a second."""
-    told = f"time_unit={unit!r} is of times that are numbers"
+    told = f"time_unit={unit!r} (--time-unit in a shell) is of times that are numbers"
     if isinstance(times.dtype, pl.Date | pl.Datetime):
         raise ValueError(f"{source}: {told}, and the time column holds {times.dtype}; leave it out")
     if times.dtype == pl.String:

@@ -89,8 +89,10 @@ def choose(names: Sequence[str], source: str, *, user: str | None, item: str | N
     chosen_item = _column(names, source, "item", item, ITEM_NAMES)
     chosen_time = None if time == NO_COLUMN else _column(names, source, "time", time, TIME_NAMES)
     if chosen_user is None or chosen_item is None:
-        role = "user" if chosen_user is None else "item"
-        raise ValueError(f"{source}: no column looks like the {role}; {_found(names)}; name it with {role}=")
+        roles = [role for role, found in (("user", chosen_user), ("item", chosen_item)) if found is None]
+        how = f"name {'it' if len(roles) == 1 else 'them'} with {' and '.join(f'{role}=' for role in roles)} "
+        how += f"({', '.join(f'--{role}' for role in roles)} in a shell)"
+        raise ValueError(f"{source}: no column looks like the {' or the '.join(roles)}; {_found(names)}; {how}")
     passed_over: tuple[str, ...] = ()
     if chosen_time is None and time != NO_COLUMN:
         rest = [name for name in names if name not in {chosen_user.name, chosen_item.name}]
@@ -129,7 +131,9 @@ def _column(names: Sequence[str], source: str, role: str, asked: str | None, usu
             raise ValueError(f"{source}: no column {asked!r} for the {role}; {_found(names)}")
     if len(set(fitting)) > 1:
         candidates = ", ".join(map(repr, fitting))
-        raise ValueError(f"{source}: several columns may be the {role}: {candidates}; choose one with {role}=")
+        raise ValueError(
+            f"{source}: several columns may be the {role}: {candidates}; choose one with {role}= (--{role} in a shell)"
+        )
     if len(fitting) > 1:
         raise ValueError(f"{source}: column {fitting[0]!r} occurs {len(fitting)} times; columns need different names")
     return Column(fitting[0], guessed=asked is None) if fitting else None

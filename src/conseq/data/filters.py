@@ -99,8 +99,8 @@ def without_repeats(
     """
     if which == "distinct" and store.times is None:
         raise ValueError(
-            "repeats='distinct' keeps a user's interactions with an item that have different times, and the log has no "
-            "times; choose first or last"
+            "repeats='distinct' (--repeats distinct in a shell) keeps a user's interactions with an item that have "
+            "different times, and the log has no times; choose first or last"
         )
     lengths = np.zeros(kept.users.size, np.int64)
     for rows in store.chunks():

@@ -58,11 +58,16 @@ def prepare_into(
     store = ingest(source, work, time_unit=reading.time_unit, rows_in_memory=rows_in_memory)
     logger.info("%s: read %s", source.name, everything(store).sizes)
     if reading.ties != "file_order" and store.times is None:
-        raise ValueError(f"{source.name} has no times, so there are no ties; leave ties at file_order")
+        raise ValueError(
+            f"{source.name} has no times, so there are no ties; leave ties (--ties in a shell) at file_order"
+        )
     if reading.time_unit != "s" and store.times is None:
-        raise ValueError(f"{source.name} has no times, so they have no unit; leave time_unit out")
+        raise ValueError(f"{source.name} has no times, so they have no unit; leave time_unit (--time-unit) out")
     if reading.tie_seed and reading.ties != "random":
-        raise ValueError(f"tie_seed={reading.tie_seed} is of random ties alone, found ties={reading.ties!r}")
+        raise ValueError(
+            f"tie_seed={reading.tie_seed} is of random ties alone, found ties={reading.ties!r} (--tie-seed and "
+            "--ties in a shell)"
+        )
     rule = tie_rule(reading, store.user_ids, store.item_ids)
     kept, filters = _filtered(store, reading.repeats, least, rule, work, source.name)
     users, items, lengths = _numbered(store, kept)
@@ -105,13 +110,15 @@ def _tell_of_times(name: str, tally: Tally, unit: TimeUnit) -> None:
     """Warns of times that cannot be seconds, and of test items that a row which is there twice decides."""
     if tally.last_time is not None and tally.last_time > LATEST_SECONDS:
         logger.warning(
-            "%s: times reach %s; as Unix seconds that is past the year 5000: say time_unit='%s'?",
-            *(name, tally.last_time, unit_of(tally.last_time, unit)),
+            "%s: times reach %s; as Unix seconds that is past the year 5000: say time_unit='%s' (--time-unit %s in a "
+            "shell)?",
+            *(name, tally.last_time, *[unit_of(tally.last_time, unit)] * 2),
         )
     if tally.duplicated_last:
         logger.warning(
             "%s: %s interactions repeat another one's user, item and time; for %s of %s users the last one does, so "
-            "that leave-one-out asks for the item that stands just before it; repeats='distinct' counts such rows once",
+            "that leave-one-out asks for the item that stands just before it; repeats='distinct' (--repeats "
+            "distinct in a shell) counts such rows once",
             *(name, f"{tally.duplicates:,}", f"{tally.duplicated_last:,}", f"{tally.judged:,}"),
         )
 
@@ -204,10 +211,11 @@ def _filtered(
         if not kept.interactions:
             k, left = largest_core(store, earlier, least, work)
             users, items = min(k, least[0]), min(k, least[1])
+            shell = f"--k-core {users}" if users == items else f"--k-core {users} {items}"
             choice = f"k_core={k}" if users == items else f"k_core=({users}, {items})"
             raise ValueError(
                 f"{name}: of {before}, nothing is left when users need {least[0]} interactions and items {least[1]}; "
-                f"the largest k that leaves something is {k}, with {left}: choose {choice} or less"
+                f"the largest k that leaves something is {k}, with {left}: choose {choice} ({shell} in a shell) or less"
             )
         of = dict(zip(("users", "items"), least, strict=True))
         records.append({"filter": "k_core", "least": of, "rounds": rounds} | _change(before, kept.sizes))

@@ -199,5 +199,8 @@ def _open_file(path: Path, kind: Format, choice: dict[str, str | None]) -> Sourc
     if kind == "parquet":
         return open_parquet(path, choice)
     if any(value not in {None, "-"} for value in choice.values()):
-        raise ValueError(f"{path}: 'user item item ...' files have no named columns; leave user, item and time out")
+        raise ValueError(
+            f"{path}: 'user item item ...' files have no named columns; leave user, item and time out "
+            "(--user, --item and --time in a shell)"
+        )
     return open_s3rec_text(path)

@@ -44,5 +44,5 @@ class Reading:
         """The fewest interactions of a user and of an item; ValueError where ``k_core`` is negative."""
         least = (self.k_core, self.k_core) if isinstance(self.k_core, int) else self.k_core
         if min(least) < 0:
-            raise ValueError(f"k_core is a number of interactions, at least 0; found {self.k_core}")
+            raise ValueError(f"k_core (--k-core) is a number of interactions, at least 0; found {self.k_core}")
         return least

@@ -38,7 +38,7 @@ def open_s3rec_text(path: Path, *, block_bytes: int = BLOCK_BYTES) -> Source:
     if b" " not in first and any(mark in first for mark in (b"\t", b",", b";")):
         raise ValueError(
             f"{path}: the first line does not read 'user item item ...'; say what the file is with format=, "
-            "such as format='csv' or format='tsv'"
+            "such as format='csv' or format='tsv' (--format in a shell)"
         )
     return Source(str(path), "s3rec", None, _batches(path, block_bytes))
 
@@ -90,5 +90,6 @@ def _check_new(users: pl.Series, lines_of_users: dict[str, int], block: Block, s
         if earlier != line:
             raise ValueError(
                 f"{source}: user {user!r} stands on line {earlier} and on line {line}; one line must hold all items of "
-                "a user (for one interaction per line, add a header and say format='csv' or format='tsv')"
+                "a user (for one interaction per line, add a header and say format='csv' or format='tsv', in a shell "
+                "--format csv or tsv)"
             )

@@ -30,7 +30,10 @@ def format_of(path: Path) -> Format:
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
         known = ", ".join(SUFFIXES)
-        raise ValueError(f"{path}: the suffix {suffix!r} does not tell the format; known: {known}; or say format=")
+        raise ValueError(
+            f"{path}: the suffix {suffix!r} does not tell the format; known: {known}; or say format= (--format in a "
+            "shell)"
+        )
     return SUFFIXES[suffix]
 
 

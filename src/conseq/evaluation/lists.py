@@ -85,7 +85,10 @@ def read_lists(
             or none, a user has two items with one rank, or an item twice.
     """
     if rank is not None and score is not None:
-        raise ValueError(f"rank={rank!r} and score={score!r} are named; lists have one order: name one of them")
+        raise ValueError(
+            f"rank={rank!r} and score={score!r} (--rank and --score in a shell) are named; lists have one order: name "
+            "one of them"
+        )
     opened, order, column = _opened(source, user, item, rank, score)
     pieces = list(_pieces(opened, order))
     if not any(map(len, pieces)):

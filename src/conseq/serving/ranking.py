@@ -98,7 +98,9 @@ class Ranker:
 
     def __init__(self, scorer: Scorer, query: Query, counts: Tensor | None) -> None:
         if query.on_empty == "popular" and counts is None:
-            raise ValueError("on_empty='popular' needs item counts, which this model was saved without")
+            raise ValueError(
+                "on_empty='popular' (--on-empty in a shell) needs item counts, which this model was saved without"
+            )
         self.scorer = scorer
         self.query = query
         self.device = device_of(scorer)
