@@ -193,6 +193,62 @@ def test_options_of_another_command_are_told_where_they_belong(
         assert hint in "".join(told)
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "text", "message"),
+    [
+        (
+            "train next_item LOG",
+            "log.csv",
+            "who,what,when\na,x,1\n",
+            "no column looks like the user or the item; found 'who', 'what', 'when'; name them with user= and item= "
+            "(--user, --item in a shell); `conseq train` does not read logs otherwise: run `conseq prepare LOG FOLDER "
+            "--user COLUMN --item COLUMN`, and give FOLDER in the place of LOG",
+        ),
+        (
+            "evaluate nowhere LOG --history keep",
+            "log.csv",
+            "user,sku,asin\na,x,1\n",
+            "several columns may be the item: 'sku', 'asin'; choose one with item= (--item in a shell); `conseq "
+            "evaluate` does not read logs otherwise: run `conseq prepare LOG FOLDER --item COLUMN`, and give FOLDER in",
+        ),
+        ("recommend nowhere --log LOG", "log.dat", "a", "run `conseq prepare LOG FOLDER --format FORMAT`, and give"),
+        ("evaluate-lists LISTS LOG --history keep", "log.csv", "a,b\n1,2\n", "FOLDER --user COLUMN --item COLUMN`,"),
+        ("train next_item LOG", "log.csv", "user,item\na,\n", "line 2: the item is missing; every interaction needs a"),
+    ],
+)
+def test_a_log_that_needs_options_of_prepare_is_sent_there_with_them(
+    command: str, name: str, text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, lists = tmp_path / name, tmp_path / "lists.csv"
+    log.write_text(text)
+    lists.write_text("user,item\na,x\n")
+    assert main([{"LOG": str(log), "LISTS": str(lists)}.get(one, one) for one in command.split()]) == 2
+    told = capsys.readouterr().err.replace(str(log), "LOG")
+    assert message in told
+    assert ("conseq prepare" in told) == ("--" in message or "conseq prepare" in message)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a,b\nu,x\n", [], "name them with user= and item= (--user, --item in a shell)"),
+        ("user,item,time\nu,x,1\n", ["--k-core", "2"], "choose k_core=1 (--k-core 1 in a shell) or less"),
+        ("user,item,time\nu,x,1\n", ["--k-core", "2", "1"], "choose k_core=1 (--k-core 1 in a shell) or less"),
+        ("user,item,time\nu,x,1\nu,y,1\n", ["--k-core", "3", "1"], "k_core=(2, 1) (--k-core 2 1 in a shell) or less"),
+        ("user,item\nu,x\n", ["--repeats", "distinct"], "repeats='distinct' (--repeats distinct in a shell) keeps"),
+        ("user,item\nu,x\n", ["--ties", "random"], "leave ties (--ties in a shell) at file_order"),
+        ("user,item,time\nu,x,1\n", ["--tie-seed", "2"], "(--tie-seed and --ties in a shell)"),
+        ("user,item,time\nu,x,2014-01-02\n", ["--time-unit", "ms"], "time_unit='ms' (--time-unit in a shell) is of"),
+    ],
+)
+def test_what_python_calls_otherwise_than_the_shell_is_named_as_both_have_it(
+    text: str, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    assert main(["prepare", str(tmp_path / "log.csv"), str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_bundle_of_a_run_that_is_not_finished_is_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,9 +68,9 @@ def _options(chosen: Analysis) -> type[Any]:
 def _analysed(name: str, options: Any) -> dict[str, Any]:
     from conseq.analyses import examine
     from conseq.analyses.subject import subject_of
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
 
-    log = read(options.data)
+    log = read_log(options.data, "analyse")
     subject = subject_of(options.model, log, slicing=options.slicing, unknown=options.unknown, device=options.device)
     show: Show = "bar" if sys.stderr.isatty() else "lines"
     return examine(subject, name, options.settings, history=getattr(options, "history", None), show=show)

@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
             raise ValueError(f"--metrics takes all that follows it, {one} too: name the runs first, then the options")
     if options.among is None and options.data is not None:
         raise ValueError("--data is the log that tells who is in a part of the users; name the part with --among")
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
     from conseq.evaluation.tables import as_text, comparison_table
     from conseq.study.comparison import compare_runs
 
@@ -51,7 +51,7 @@ def run(argv: list[str]) -> int:
         confidence=options.confidence,
         resamples=options.resamples,
         part=options.among,
-        log=None if options.data is None else read(options.data),
+        log=None if options.data is None else read_log(options.data, "compare"),
     )
     protocol = evaluations[0].protocol
     if options.json:

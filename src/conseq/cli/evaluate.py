@@ -37,8 +37,8 @@ class Options:
 def run(argv: list[str]) -> int:
     """Judges a model and prints its metrics."""
     options = tyro.cli(Options, prog="conseq evaluate", args=argv)
+    from conseq.cli.logs import read_log
     from conseq.data.prepared import is_prepared
-    from conseq.data.readers import read
     from conseq.evaluation.tables import as_text, metrics_table, slices_table
     from conseq.run import judging
 
@@ -48,7 +48,7 @@ def run(argv: list[str]) -> int:
         )
     judged = judging.judge_bundle(
         options.model,
-        read(options.data),
+        read_log(options.data, "evaluate"),
         history=options.history,
         part=options.split,
         slicing=options.slicing,

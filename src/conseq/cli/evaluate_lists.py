@@ -53,7 +53,7 @@ class Options:
 def run(argv: list[str]) -> int:
     """Judges lists and prints their metrics."""
     options = tyro.cli(Options, prog="conseq evaluate-lists", args=argv)
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
     from conseq.evaluation.lists import read_lists
     from conseq.evaluation.tables import as_text, metrics_table, slices_table
     from conseq.run.lists import check_out, judge_lists
@@ -69,7 +69,7 @@ def run(argv: list[str]) -> int:
         check_out(options.out, name)
     judged = judge_lists(
         lists,
-        read(options.data),
+        read_log(options.data, "evaluate-lists"),
         history=options.history,
         name=name,
         part=options.split,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,11 +33,11 @@ def hints(command: str, argv: Sequence[str]) -> Iterator[str]:
 
 
 def _reading_options(command: str) -> list[str]:
-    from conseq.data.reading import Reading
+    from conseq.cli.logs import reading_options
 
     # A weight of S3-Rec is called --item, too, --user of `recommend` is --users misspelt, and lists have both columns.
     others = {"item", "user"} if command in {"recommend", "evaluate-lists"} else {"item"}
-    return [f"--{one.name.replace('_', '-')}" for one in fields(Reading) if one.name not in others]
+    return [f"--{name}" for name in reading_options() if name not in others]
 
 
 def _are_files_of_one_log(one: str, other: str) -> bool:

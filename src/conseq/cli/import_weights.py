@@ -31,10 +31,12 @@ class Options:
 def run(argv: list[str]) -> int:
     """Runs the command and gives its exit status."""
     options = tyro.cli(Options, prog="conseq import-weights", args=argv)
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
     from conseq.serving.import_weights import import_bundle
 
-    report = import_bundle(options.file, read(options.data), options.out, layout=options.layout, heads=options.heads)
+    report = import_bundle(
+        options.file, read_log(options.data, "import-weights"), options.out, layout=options.layout, heads=options.heads
+    )
     if options.json:
         print(json.dumps(report))
         return 0

@@ -133,9 +133,9 @@ def _for_users(options: Options, asked: dict[str, Any]) -> int:
 
 def _log_of(options: Options) -> tuple[InteractionLog, list[str]]:
     """Gives the log whose users' histories are answered, and whose of its users are."""
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
 
-    log = read(options.log or "")
+    log = read_log(options.log or "", "recommend")
     if options.before is None:
         return log, log.user_ids.ids
     from conseq.run.judging import tell_of_other_log
@@ -155,10 +155,9 @@ def _log_of(options: Options) -> tuple[InteractionLog, list[str]]:
 
 def _own_candidates(source: str, known: Vocabulary, *, drop: bool) -> InteractionLog:
     """Gives the table of each user's candidates, as a log of them."""
-    from conseq.data.prepared import is_prepared
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
 
-    own = read(source) if is_prepared(source) else read(source, time="-")
+    own = read_log(source, "recommend", time="-")
     unknown = [one for one in own.item_ids.ids if one not in known]
     if len(unknown) == own.n_items:
         raise ValueError(

@@ -60,7 +60,7 @@ class Options:
 def run(argv: list[str]) -> int:
     """Serves until it is stopped."""
     options = tyro.cli(Options, prog="conseq serve", args=argv)
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
     from conseq.serving.arguments import whole
     from conseq.serving.http import Limits, application
 
@@ -87,7 +87,7 @@ def run(argv: list[str]) -> int:
         app = application(
             options.bundle,
             device=_device(options.device),
-            log=None if options.log is None else read(options.log),
+            log=None if options.log is None else read_log(options.log, "serve"),
             on_empty=options.on_empty,
             look_every=options.look_every,
             limits=limits,

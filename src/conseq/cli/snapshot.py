@@ -27,10 +27,10 @@ class Options:
 def run(argv: list[str]) -> int:
     """Runs the command and gives its exit status."""
     options = tyro.cli(Options, prog="conseq snapshot", args=argv)
-    from conseq.data.readers import read
+    from conseq.cli.logs import read_log
     from conseq.run.snapshot import snapshot
 
-    found = snapshot(options.run, read(options.data), options.out)
+    found = snapshot(options.run, read_log(options.data, "snapshot"), options.out)
     if options.json:
         print(json.dumps({**asdict(found), "bundle": str(options.out)}))
         return 0

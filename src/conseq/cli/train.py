@@ -30,8 +30,8 @@ class _Names:
 
 def run(argv: list[str]) -> int:
     """Trains a method and prints how the best epoch ranks the test part."""
+    from conseq.cli.logs import read_log
     from conseq.data.prepared import is_prepared
-    from conseq.data.readers import read
     from conseq.data.summary import summary
     from conseq.methods import METHODS
     from conseq.run import runner
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
         raise ValueError("METHOD comes first: conseq train METHOD DATA [options]; known methods: " + ", ".join(METHODS))
     options, config = _parse(names, rest)
     show: runner.Show = "nothing" if options.quiet else ("bar" if sys.stderr.isatty() else "lines")
-    log = read(options.data)
+    log = read_log(options.data, "train")
     if show != "nothing" and not is_prepared(options.data):
         print(summary(log.manifest), file=sys.stderr)
     folder = options.run or Path("runs") / f"{config.method_name.split(':')[-1]}-{_stem(options.data)}-{config.digest}"

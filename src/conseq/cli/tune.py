@@ -43,14 +43,14 @@ class Options:
 def run(argv: list[str]) -> int:
     """Searches, and prints the trials by their value and what the winner does on the test part."""
     options = tyro.cli(Options, prog="conseq tune", args=argv)
+    from conseq.cli.logs import read_log
     from conseq.cli.reproduce import seconds
-    from conseq.data.readers import read
     from conseq.run import runner
     from conseq.tuning import read_space, tune
 
     budget = None if options.budget is None else seconds(options.budget)
     space = read_space(options.space)
-    log = read(options.data)
+    log = read_log(options.data, "tune")
     try:
         found = tune(
             space,
