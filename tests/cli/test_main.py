@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from conseq.cli.main import COMMANDS, main
 from conseq.data.synthetic import cycle_log, write_csv
 from conseq.methods import METHODS
 from conseq.training.config import TrainingConfig
+from conseq.tuning import Trial
 
 SMALL = [
     *("--encoder.width", "8", "--encoder.layers", "1", "--encoder.heads", "1", "--encoder.max-length", "6"),
@@ -247,6 +249,54 @@ def test_what_python_calls_otherwise_than_the_shell_is_named_as_both_have_it(
     (tmp_path / "log.csv").write_text(text)
     assert main(["prepare", str(tmp_path / "log.csv"), str(tmp_path / "out"), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    """The folder of a search of four trials, the third of which was the best, and the fourth of which is the same."""
+    folder = tmp_path / "tuned"
+    (folder / "trials/0003/bundle").mkdir(parents=True)
+    (folder / "search.json").write_text("{}")
+    found = [(1, 0.1, 0), (2, None, 0), (3, 0.3, 0), (4, 0.3, 3)]
+    trials = [asdict(Trial(number, {}, value, same_as=same)) for number, value, same in found]
+    (folder / "trials.jsonl").write_text("".join(json.dumps(one) + "\n" for one in trials))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate SEARCH EVENTS --history keep",
+        "recommend SEARCH/ --history i1",
+        "serve SEARCH --port 0",
+        "export SEARCH items.npz",
+        "similar SEARCH",
+        "analyse representations SEARCH EVENTS",
+        "train next_item EVENTS --start=SEARCH",
+    ],
+)
+def test_the_folder_of_a_search_is_told_with_the_bundle_of_its_winner(
+    command: str, search: Path, events: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.replace("SEARCH", str(search)).replace("EVENTS", str(events)).split()) == 2
+    told = capsys.readouterr().err
+    assert f"{search} is not a bundle: it has no manifest.json; {search} is the folder of a search: the bundle" in told
+    assert told.endswith(f"of its winner is {search}/trials/0003/bundle\n")
+
+
+def test_a_search_without_a_bundle_says_how_it_gets_one(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told() -> str:
+        assert main(["similar", str(search)]) == 2
+        return capsys.readouterr().err
+
+    (search / "trials/0003/bundle").rmdir()
+    assert f"(the best trial so far is {search}/trials/0003): the same `conseq tune` command goes on" in told()
+    (search / "trials.jsonl").unlink()
+    assert told().endswith("is the folder of a search, none of whose trials has a value\n")
+    (search / "trials.jsonl").write_text("{")
+    assert told().endswith("is the folder of a search\n")
+    (search / "search.json").unlink()
+    assert told().endswith("it has no manifest.json\n")
 
 
 def test_the_bundle_of_a_run_that_is_not_finished_is_told_apart(

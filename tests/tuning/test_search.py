@@ -20,6 +20,7 @@ from conseq.run.config import RunConfig
 from conseq.run.runner import Stopped
 from conseq.training import checkpoint
 from conseq.tuning import Space, Trial, Tuned, space_of, tune
+from conseq.tuning.search import winner
 
 LOG, _ = synthetic(n_users=60, seed=1)
 TABLES: dict[str, dict[str, Any]] = {
@@ -58,6 +59,7 @@ def test_the_winner_is_the_run_that_its_settings_make(tmp_path: Path) -> None:
     assert found.best.value == max(one["metrics"]["NDCG@20"] for one in curve)
     place = f"trials/{found.best.number:04d}"
     assert files(tmp_path / "search", "checkpoint.pt") == [place]
+    assert winner(tmp_path / "search") == tmp_path / "search" / place == found.outcome.folder
     assert (tmp_path / "search" / place / "bundle").is_dir()
 
 

@@ -32,6 +32,37 @@ def hints(command: str, argv: Sequence[str]) -> Iterator[str]:
         yield "several files of one log: name their folder, or a pattern in quotes, which the shell then leaves alone"
 
 
+def of_a_search(argv: Sequence[str], message: str) -> str:
+    """Gives what may help with an error about a folder that is that of a search, where a model was expected.
+
+    Args:
+        argv: The command's arguments.
+        message: The error.
+
+    Returns:
+        The bundle of the search's winner, in words to add to the message; nothing where no argument is such a folder.
+    """
+    paths = [Path(value) for one in argv if (value := one.rpartition("=")[2])]
+    folder = next((one for one in paths if str(one) in message and (one / "search.json").is_file()), None)
+    if folder is None:
+        return ""
+    from conseq.tuning.search import winner
+
+    told = f"; {folder} is the folder of a search"
+    try:
+        best = winner(folder)
+    except ValueError:  # damaged, of which `conseq tune` tells
+        return told
+    if best is None:
+        return f"{told}, none of whose trials has a value"
+    if (best / "bundle").is_dir():
+        return f"{told}: the bundle of its winner is {best / 'bundle'}"
+    return (
+        f"{told} whose winner has no bundle yet (the best trial so far is {best}): the same `conseq tune` command goes "
+        f"on, and writes one when all trials are done; `conseq snapshot {best} DATA` writes one now"
+    )
+
+
 def _reading_options(command: str) -> list[str]:
     from conseq.cli.logs import reading_options
 

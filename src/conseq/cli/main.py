@@ -76,7 +76,11 @@ def _run(name: str, argv: list[str]) -> int:
             import traceback
 
             traceback.print_exception(error)
-        print(f"conseq {name}: {_message(error)}", file=sys.stderr)
+        from conseq.cli.hints import of_a_search
+
+        message = str(_message(error))
+        hint = of_a_search(argv, message) if name != "tune" else ""
+        print(f"conseq {name}: {message}{hint}", file=sys.stderr)
         return 2
 
 

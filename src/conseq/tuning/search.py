@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -209,7 +209,7 @@ class _Search:
             )
         lines = self.folder / TRIALS
         if lines.exists():
-            self.trials = [_trial(line, f"{lines}:{k}") for k, line in enumerate(_lines(lines), 1)]
+            self.trials = _trials(lines)
         self._say_of_the_sampler(found)
         for one in self.trials:  # a process that was killed may not have come to it
             self._forget(one)
@@ -252,12 +252,11 @@ class _Search:
     @property
     def best(self) -> Trial | None:
         """The best trial so far, the first of equal ones."""
-        scored = [one for one in self.trials if one.value is not None]
-        return max(scored, key=lambda one: (one.value, -one.number)) if scored else None
+        return _best(self.trials)
 
     def place(self, trial: Trial) -> Path:
         """Gives the folder of a trial's run."""
-        return self.folder / "trials" / f"{trial.same_as or trial.number:04d}"
+        return _place(self.folder, trial)
 
     def _forget(self, trial: Trial | None) -> None:
         """Removes a trial's weights unless they are the best ones; configuration and curve stay."""
@@ -284,6 +283,37 @@ class _Search:
         if complete and judge:
             outcome = runner.run(config, self.log, folder=self.place(best), show=self.show)
         return Tuned(self.metric, tuple(self.trials), best, config, complete, outcome)
+
+
+def winner(folder: Path) -> Path | None:
+    """Gives the run of the best trial so far of the search in a folder.
+
+    Args:
+        folder: The folder of a search.
+
+    Returns:
+        The run's folder, which holds a bundle once the search is complete and its winner judged; None where no trial
+        has a value.
+
+    Raises:
+        ValueError: if the record of a trial is damaged.
+    """
+    lines = folder / TRIALS
+    best = _best(_trials(lines)) if lines.exists() else None
+    return None if best is None else _place(folder, best)
+
+
+def _best(trials: Sequence[Trial]) -> Trial | None:
+    scored = [one for one in trials if one.value is not None]
+    return max(scored, key=lambda one: (one.value, -one.number)) if scored else None
+
+
+def _place(folder: Path, trial: Trial) -> Path:
+    return folder / "trials" / f"{trial.same_as or trial.number:04d}"
+
+
+def _trials(lines: Path) -> list[Trial]:
+    return [_trial(line, f"{lines}:{k}") for k, line in enumerate(_lines(lines), 1)]
 
 
 def _files(space: Space, values: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
