@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,17 @@ def test_a_config_without_a_name_is_next_item_with_sasrec_and_leave_one_out() ->
         "sasrec",
         "leave_one_out",
     ]
+
+
+def test_shares_beside_both_moments_are_refused() -> None:
+    moments = {"validation_from": "2014-01-01", "test_from": 1.5e9}
+    message = (
+        r"split: shares=\(0.7, 0.9\) do nothing beside validation_from='2014-01-01' and test_from=1500000000.0; give"
+    )
+    with pytest.raises(ValueError, match=rf"a\.toml: {message}"):
+        from_record({"split": {"name": "by_time", **moments, "shares": [0.7, 0.9]}}, source="a.toml")
+    config = from_record({"split": {"name": "by_time", **moments}}, source="a.toml")
+    assert from_record(config.record(), source="its record") == config
+    with pytest.raises(ValueError, match=message):  # as the command line makes it, of options
+        replace(config, split=replace(config.split, shares=(0.7, 0.9)))  # type: ignore[arg-type]
+    assert from_record({"split": {"name": "by_time", "shares": [0.7, 0.9]}}, source="a.toml").split.name == "by_time"

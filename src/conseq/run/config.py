@@ -18,7 +18,7 @@ from conseq.encoders import ENCODERS
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.methods import METHODS
 from conseq.methods.method import Method
-from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
+from conseq.run.splitting import SPLITS, ByTime, LeaveOneOut, Splitting
 from conseq.training.config import TrainingConfig
 
 SECTIONS = ("method", "encoder", "split", "training")
@@ -49,6 +49,10 @@ class RunConfig:
     split: Splitting
     training: TrainingConfig
     start: RunConfig | str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses settings of the cut that do nothing."""
+        _check_moments(self.split, "split")
 
     def record(self) -> dict[str, dict[str, Any]]:
         """Gives the experiment as plain values by section; :func:`from_record` gives it back."""
@@ -108,12 +112,14 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
         raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")
     if method_name in _OF_PREFIXES:
         tables["training"].setdefault("instances", "prefixes")
+    split = parse(SPLITS[split_name], tables["split"], source=f"{source}: split")
+    _check_moments(split, f"{source}: split")
     return RunConfig(
         method_name=method_name,
         method=parse(method_class(method_name)[1], tables["method"], source=f"{source}: method"),
         encoder_name=encoder_name,
         encoder=parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder"),
-        split=parse(SPLITS[split_name], tables["split"], source=f"{source}: split"),
+        split=split,
         training=parse(TrainingConfig, tables["training"], source=f"{source}: training"),
         start=_start(values, source),
     )
@@ -243,6 +249,17 @@ def one_of(known: Iterable[str], value: object, *, name: str) -> None:
     values = list(known)
     if value not in values:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, values))}, found {value!r}")
+
+
+def _check_moments(split: Splitting, source: str) -> None:
+    """Refuses shares beside the moments that they would give; those of the default may stand there, as in a record."""
+    if not isinstance(split, ByTime) or split.validation_from is None or split.test_from is None:
+        return
+    if split.shares != ByTime().shares:
+        raise ValueError(
+            f"{source}: shares={split.shares} do nothing beside validation_from={split.validation_from!r} and "
+            f"test_from={split.test_from!r}; give the shares or the two moments"
+        )
 
 
 def _imported(name: str, kind: str, known: Mapping[str, object]) -> type[Any]:
