@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from conseq.config import parse, settings, to_json
+from conseq.config import Later, parse, settings, to_json
 
 
 @settings
@@ -141,6 +141,22 @@ def test_settings_come_back_from_json() -> None:
     text = json.dumps(to_json(one))
     assert parse(Outer, json.loads(text), source="x") == one
     assert to_json(one)["cuts"] == [1]
+
+
+@settings
+class Grown:
+    """Settings that got two more when there were records of them."""
+
+    share: float = 0.5
+    ends: Annotated[bool, Later()] = False
+    kind: Annotated[Literal["none", "data"], Later(), Field(description="a kind")] = "none"
+
+
+def test_a_later_setting_at_its_default_is_not_told_and_another_value_is() -> None:
+    assert to_json(Grown()) == to_json(Grown(kind="none", ends=False)) == {"share": 0.5}
+    assert to_json(Grown(kind="data")) == {"share": 0.5, "kind": "data"}
+    for one in (Grown(), Grown(ends=True), Grown(ends=True, kind="data")):
+        assert parse(Grown, to_json(one), source="x") == one
 
 
 def test_settings_are_frozen() -> None:

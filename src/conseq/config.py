@@ -20,6 +20,14 @@ import pydantic.dataclasses
 T = TypeVar("T")
 
 
+class Later:
+    """Marks a setting, ``Annotated[..., Later()]``, that was added when there were records of its experiments already.
+
+    At its default, which is what was done before, it is not among the plain values of :func:`to_json`: experiments that
+    say nothing of it are the ones that were recorded, with the same hash.
+    """
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
     """Gives ``cls`` as a frozen, keyword-only dataclass whose values are checked strictly.
@@ -69,8 +77,11 @@ def parse(cls: type[T], values: Mapping[str, object], *, source: str) -> T:
 
 
 def to_json(value: object) -> dict[str, Any]:
-    """Gives the settings as plain JSON values, such that :func:`parse` gives them back."""
-    return cast("dict[str, Any]", pydantic.TypeAdapter(type(value)).dump_python(value, mode="json"))
+    """Gives the settings as plain JSON values, such that :func:`parse` gives them back; see :class:`Later`."""
+    found = cast("dict[str, Any]", pydantic.TypeAdapter(type(value)).dump_python(value, mode="json"))
+    fields = getattr(type(value), "__pydantic_fields__", {})
+    later = {name: one.default for name, one in fields.items() if any(isinstance(mark, Later) for mark in one.metadata)}
+    return {name: one for name, one in found.items() if name not in later or getattr(value, name) != later[name]}
 
 
 def explain(error: pydantic.ValidationError, cls: type[object]) -> str:

@@ -145,6 +145,25 @@ def test_every_start_of_a_crop_is_equally_likely() -> None:
     assert uniform(frequencies(Crop(0.5), [1, 2, 3, 4, 5]), {(i, i + 1) for i in range(1, 5)})
 
 
+@pytest.mark.parametrize(("n", "ratio", "starts"), [(10, 0.2, 8), (5, 0.7, 2), (4, 0.2, 4), (3, 1.0, 1), (1, 0.5, 1)])
+def test_a_crop_that_spares_the_last_item_holds_it_only_where_its_share_is_none(
+    n: int, ratio: float, starts: int
+) -> None:
+    rows = Sequences.from_lists([list(range(1, n + 1))] * 4000)
+    found = Counter(tuple(row) for row in Crop(ratio, spare_last=True)(rows, rng(0)).to_lists())
+    kept = max(1, math.floor(ratio * n + 1e-9))
+    assert set(found) == {tuple(range(first + 1, first + 1 + kept)) for first in range(starts)}
+    assert max(found.values()) - min(found.values()) < 5 * math.sqrt(4000 / starts) + 1
+
+
+def test_a_stretch_that_spares_the_last_item_leaves_it_in_place() -> None:
+    rows = Sequences.from_lists([[1, 2, 3, 4, 5]] * 2000)
+    spared = Counter(tuple(row) for row in Reorder(0.4, spare_last=True)(rows, rng(0)).to_lists())
+    assert set(spared) == {(1, 2, 3, 4, 5), (2, 1, 3, 4, 5), (1, 3, 2, 4, 5), (1, 2, 4, 3, 5)}
+    whole = Reorder(1.0, spare_last=True)(Sequences.from_lists([[1, 2, 3]] * 50), rng(0)).to_lists()
+    assert {tuple(sorted(row)) for row in whole} == {(1, 2, 3)}
+
+
 def test_every_set_of_masked_positions_is_equally_likely() -> None:
     sets = itertools.combinations(range(5), 2)
     expected = {tuple(MASK if i in chosen else i + 1 for i in range(5)) for chosen in sets}
@@ -254,8 +273,11 @@ def test_no_random_number_comes_from_elsewhere() -> None:
 
 
 def test_the_repr_is_the_record_of_an_experiment() -> None:
-    expected = "TwoOf(operators=(Crop(ratio=0.6), Mask(ratio=0.3, mask_id=9), Reorder(ratio=0.6)))"
-    assert repr(TwoOf((Crop(0.6), Mask(0.3, 9), Reorder(0.6)))) == expected
+    expected = (
+        "TwoOf(operators=(Crop(ratio=0.6, spare_last=False), Mask(ratio=0.3, mask_id=9), "
+        "Reorder(ratio=0.6, spare_last=True)))"
+    )
+    assert repr(TwoOf((Crop(0.6), Mask(0.3, 9), Reorder(0.6, spare_last=True)))) == expected
 
 
 # Errors

@@ -98,6 +98,27 @@ class SASRec(TokenEncoder):
             x = block(x, seqs, causal=causal)
         return self._finish(x)
 
+    def slots(self, ids: Tensor) -> Tensor:
+        """Gives the states of all slots of left-padded histories, padding among them, as left-padding code has them.
+
+        No slot of an item reads padding, so those have the states that :meth:`states` gives with positions counted from
+        the end. A slot of padding reads what :meth:`~conseq.nn.attention.SelfAttention.slots` says: in the end the
+        whole history.
+
+        Args:
+            ids: int64 ``[B, max_length]``; 0 where there is no item.
+
+        Returns:
+            float ``[B, max_length, D]``.
+        """
+        x = self.items(ids) + self.positions.weight
+        x = self.dropout(self.norm(x) if self.config.block == "bert" else x)
+        later = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).triu(1)
+        hidden = later | (ids == 0)[:, None, :]
+        for block in self._layers():
+            x = block.slots(x, hidden)
+        return self._finish(x)
+
     def forward(self, histories: Sequences) -> Tensor:
         """Gives the last state of each history, float ``[B, D]``, reading its last ``max_length`` items.
 
@@ -160,6 +181,10 @@ class Block(nn.Module):
         """Gives the causal block's output for the last token of each sequence, float ``[B, D]``."""
         read = self.attention.last(self.norm1(x) if self.pre else x, seqs)
         return self._transform(x[seqs.last], read)
+
+    def slots(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Gives the block's output for all slots, float ``[B, T, D]``; ``hidden`` is bool ``[B, T, T]``."""
+        return self._transform(x, self.attention.slots(self.norm1(x) if self.pre else x, hidden))
 
     def _transform(self, x: Tensor, read: Tensor) -> Tensor:
         """Gives the output of the tokens whose input is ``x`` and whose attention has read ``read``."""

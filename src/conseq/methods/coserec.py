@@ -14,12 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from conseq.config import settings
+from conseq.config import Later, settings
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone, TokenEncoder
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction
+from conseq.methods.slots import Slots
 from conseq.nn import pooling
 from conseq.objectives.aligned import aligned_info_nce
 from conseq.objectives.contrast import info_nce
@@ -50,6 +51,9 @@ class CoSeRecConfig:
     """Temperature of the contrast."""
     represent: Literal["mean", "positions"] = "mean"
     """What represents a view: the mean of its states; or all of them, one after the other."""
+    padding: Annotated[Literal["none", "data"], Later()] = "none"
+    """none: a view has states for its items alone. data: it has max_length of them, as in the authors' code, and
+    those of padding count; for left-padded SASRec alone, at several times the cost."""
     threshold: Annotated[int, Field(ge=0)] = 4
     """K: histories of at most so many items are short."""
     short: Operators = ("substitute", "insert")
@@ -62,6 +66,8 @@ class CoSeRecConfig:
     """Share of the items that are masked."""
     reorder: Share = 0.2
     """Length of the stretch that is shuffled, as a share of the history."""
+    spare_last: Annotated[bool, Later()] = False
+    """Crops and shuffled stretches end before the last item, as in the authors' code, whose bound is one too low."""
     substitute: Share = 0.1
     """Share of the items that are replaced by their most correlated one; at least one item is."""
     insert: Share = 0.4
@@ -93,13 +99,16 @@ class CoSeRec(Method[TokenEncoder]):
             calibration=config.calibration,
             log_q=config.log_q,
         )
+        self.slots = Slots(self.encoder) if config.padding == "data" else None
+        if self.slots:
+            self.slots.draw_padding()
         self.correlation = ItemCorrelation(
             train.sequences, train.n_items, kind=config.correlation, compare=config.compare
         )
         known: dict[OperatorName, Operator] = {
-            "crop": Crop(config.crop),
+            "crop": Crop(config.crop, config.spare_last),
             "mask": Mask(config.mask, self.encoder.items.mask_id),
-            "reorder": Reorder(config.reorder),
+            "reorder": Reorder(config.reorder, config.spare_last),
             "substitute": Substitute(config.substitute, self.correlation),
             "insert": Insert(config.insert, self.correlation, train.max_length),
         }
@@ -123,10 +132,14 @@ class CoSeRec(Method[TokenEncoder]):
         c = self.config
         views = [self.view(batch.history, rng) for _ in range(2)]
         parts = [batch.history, *views]
-        states = self.encoder.states(concatenate(parts))
-        n = batch.history.ids.numel()
+        if self.slots:
+            states, n = self.slots(concatenate(parts)), len(batch.history)
+            tokens = self.slots.tokens(states[:n], batch.history)
+        else:
+            states, n = self.encoder.states(concatenate(parts)), batch.history.ids.numel()
+            tokens = states[:n]
         return {
-            "next_item": self.prediction(self.encoder, states[:n][batch.at], batch, rng),
+            "next_item": self.prediction(self.encoder, tokens[batch.at], batch, rng),
             "contrast": c.contrast * self.view_contrast(states[n:], concatenate(views)),
         }
 
@@ -134,7 +147,7 @@ class CoSeRec(Method[TokenEncoder]):
         """Gives the contrast of the two views of each history, in both directions.
 
         Args:
-            states: float ``[N, D]``, of the tokens of the views.
+            states: float ``[N, D]``, of the tokens of the views; with padding as data ``[2B, T, D]``.
             views: The first views and then the second: 2B sequences.
 
         Returns:
@@ -142,6 +155,9 @@ class CoSeRec(Method[TokenEncoder]):
         """
         tau = self.config.temperature
         # The paper concatenates the states of all T positions, most of which are padding; see docs/methods/iclrec.md.
+        if self.slots:
+            a, b = (states.mean(1) if self.config.represent == "mean" else states.flatten(1)).chunk(2)
+            return info_nce(a, b, temperature=tau)
         if self.config.represent == "mean":
             a, b = pooling.mean(states, views).chunk(2)
             return info_nce(a, b, temperature=tau)

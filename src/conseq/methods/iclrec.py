@@ -18,13 +18,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conseq.config import settings
+from conseq.config import Later, settings
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Batch, TrainSet
 from conseq.data.vocabulary import Vocabulary
 from conseq.encoders.encoder import Backbone, TokenEncoder
 from conseq.methods.method import Method, Terms
 from conseq.methods.prediction import Loss, Prediction, states_to_predict_from
+from conseq.methods.slots import Slots
 from conseq.nn import pooling
 from conseq.objectives.aligned import aligned_info_nce
 from conseq.objectives.contrast import info_nce, one_way_info_nce
@@ -65,12 +66,17 @@ class ICLRecConfig:
     """Contrast augmented views; False: the history itself, twice, with different dropout."""
     represent: Literal["mean", "positions"] = "mean"
     """What represents a view in the sequence contrast: the mean of its states; or all of them, one after the other."""
+    padding: Annotated[Literal["none", "data"], Later()] = "none"
+    """none: a history has states for its items alone. data: it has max_length of them, as in the authors' code, and
+    those of padding count in every mean and in `positions`; for left-padded SASRec alone, at several times the cost."""
     crop: Share = 0.2
     """Share of a history that a crop keeps."""
     mask: Share = 0.7
     """Share of a history that is masked."""
     reorder: Share = 0.2
     """Share of a history that is shuffled."""
+    spare_last: Annotated[bool, Later()] = False
+    """Crops and shuffled stretches end before the last item, as in the authors' code, whose bound is one too low."""
     iterations: Annotated[int, Field(ge=1)] = 20
     """m, rounds of a run of K-means."""
     restarts: Annotated[int, Field(ge=1)] = 1
@@ -118,7 +124,11 @@ class ICLRec(Method[TokenEncoder]):
             log_q=config.log_q,
         )
         self.view = OneOf[Sequences](
-            (Crop(config.crop), Mask(config.mask, self.encoder.items.mask_id), Reorder(config.reorder))
+            (
+                Crop(config.crop, config.spare_last),
+                Mask(config.mask, self.encoder.items.mask_id),
+                Reorder(config.reorder, config.spare_last),
+            )
         )
         # One example per user, whatever the examples are that are trained on: what the encoder reads of {S^u}.
         self.histories = TrainSet(
@@ -129,6 +139,9 @@ class ICLRec(Method[TokenEncoder]):
             max_length=train.max_length,
             windows=False,
         )
+        self.slots = Slots(self.encoder) if config.padding == "data" else None
+        if self.slots:
+            self.slots.draw_padding()
         self.clusters = nn.ModuleList()
         self.categories: CategoryIntents | None = None
         if config.categories is not None:
@@ -151,7 +164,7 @@ class ICLRec(Method[TokenEncoder]):
         if not len(self.clusters):
             return
         batches = self.histories.batches(_E_STEP_BATCH)
-        points = torch.cat([pooling.mean(self.encoder.states(batch.history), batch.history) for batch in batches])
+        points = torch.cat([self._mean(self._states(batch.history), batch.history) for batch in batches])
         for clusters in self._all_clusters():
             clusters.fit(points, rng)
 
@@ -167,10 +180,12 @@ class ICLRec(Method[TokenEncoder]):
             return {"next_item": self.prediction(self.encoder, states, batch, rng)}
         views = [self.view(batch.history, rng) if c.augment else batch.history for _ in range(2)]
         parts = [batch.history, *views]
-        states, *encoded = torch.split(self.encoder.states(concatenate(parts)), [part.ids.numel() for part in parts])
-        terms = {"next_item": self.prediction(self.encoder, states[batch.at], batch, rng)}
+        sizes = [len(part) if self.slots else part.ids.numel() for part in parts]
+        states, *encoded = torch.split(self._states(concatenate(parts)), sizes)
+        tokens = self.slots.tokens(states, batch.history) if self.slots else states
+        terms = {"next_item": self.prediction(self.encoder, tokens[batch.at], batch, rng)}
         if intent:
-            means = [pooling.mean(one, view) for one, view in zip(encoded, views, strict=True)]
+            means = [self._mean(one, view) for one, view in zip(encoded, views, strict=True)]
             terms["intent"] = c.intent * self.intent_contrast(means, self.intents(batch, states))
         if c.sequence:
             terms["sequence"] = c.sequence * self.sequence_contrast(encoded, views)
@@ -181,7 +196,7 @@ class ICLRec(Method[TokenEncoder]):
 
         Args:
             batch: Training examples.
-            states: float ``[N, D]``, of the histories' tokens.
+            states: float ``[N, D]``, of the histories' tokens; with padding as data ``[B, T, D]``.
 
         Yields:
             Vectors float ``[B, D]`` and numbers int64 ``[B]`` (None where every user has an intent of their own).
@@ -191,7 +206,7 @@ class ICLRec(Method[TokenEncoder]):
             return
         for clusters in self._all_clusters():
             if self.config.assignment == "batch":
-                ids = clusters.assign(pooling.mean(states.detach(), batch.history))
+                ids = clusters.assign(self._mean(states.detach(), batch.history))
             else:
                 ids = clusters.ids[torch.searchsorted(self.histories.row, self.train_set.row[batch.rows])]
             yield clusters.centroids[ids], ids
@@ -221,7 +236,7 @@ class ICLRec(Method[TokenEncoder]):
         """Gives the contrast of the two views of each history, in both directions (eqs. 5-6).
 
         Args:
-            states: float ``[N_v, D]`` of the tokens of each view.
+            states: float ``[N_v, D]`` of the tokens of each view; with padding as data ``[B, T, D]``.
             views: The two views.
 
         Returns:
@@ -231,10 +246,21 @@ class ICLRec(Method[TokenEncoder]):
         # The paper concatenates the states of all T positions, of which most are padding. The mean over real ones is
         # what comes nearest to that; their concatenation alone compares little but lengths (docs/methods/iclrec.md).
         if self.config.represent == "mean":
-            a, b = (pooling.mean(one, view) for one, view in zip(states, views, strict=True))
+            a, b = (self._mean(one, view) for one, view in zip(states, views, strict=True))
+            return self._of_two(info_nce(a, b, temperature=tau))
+        if self.slots:
+            a, b = (one.flatten(1) for one in states)
             return self._of_two(info_nce(a, b, temperature=tau))
         lengths = torch.cat([view.lengths for view in views])
         return self._of_two(aligned_info_nce(torch.cat(states), lengths, temperature=tau))
+
+    def _states(self, seqs: Sequences) -> Tensor:
+        """Gives the states of tokens, float ``[N, D]``, or with padding as data of slots, ``[B, T, D]``."""
+        return self.slots(seqs) if self.slots else self.encoder.states(seqs)
+
+    def _mean(self, states: Tensor, seqs: Sequences) -> Tensor:
+        """Gives the mean state of each sequence, float ``[B, D]``."""
+        return states.mean(1) if self.slots else pooling.mean(states, seqs)
 
     def _of_two(self, mean: Tensor) -> Tensor:
         """Gives what two views or directions make together, from the mean over both."""

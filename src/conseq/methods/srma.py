@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from conseq.config import settings
+from conseq.config import Later, settings
 from conseq.data.sequences import Sequences, concatenate
 from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone
@@ -60,6 +60,8 @@ class SRMAConfig:
     """Share of the items that are masked."""
     reorder: Share = 0.2
     """Length of the stretch that is shuffled, as a share of the history."""
+    spare_last: Annotated[bool, Later()] = False
+    """Crops and shuffled stretches end before the last item, as in the authors' code, whose bound is one too low."""
     drop: Annotated[int, Field(ge=0)] = 1
     """K, appended layers that a pass leaves out."""
     views_drop: Literal["same", "apart"] = "same"
@@ -103,9 +105,9 @@ class SRMA(Staged[SRMAEncoder]):
             log_q=config.log_q,
         )
         known: dict[OperatorName, Operator] = {
-            "crop": Crop(config.crop),
+            "crop": Crop(config.crop, config.spare_last),
             "mask": Mask(config.mask, self.encoder.items.mask_id),
-            "reorder": Reorder(config.reorder),
+            "reorder": Reorder(config.reorder, config.spare_last),
         }
         self.view = OneOf[Sequences](tuple(known[name] for name in config.operators))
         self.other = backbone(ItemTable(train.n_items, backbone.width)) if config.complement else None

@@ -20,6 +20,7 @@ from conseq.nn.dropout import Dropout
 
 # Few enough that a block's fixed cost of launching operators stays small beside its work.
 _EDGES = (0, 6, 12, 24, 48, 96, 192, 384, 1 << 31)
+_FAR = 10_000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +134,27 @@ class SelfAttention(nn.Module):
         read = [self._attend_last(query, kv, block) for block in parts]
         mixed = _assemble(read, [block.rows for block in parts], len(seqs))
         out: Tensor = self.out(mixed)
+        return out
+
+    def slots(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """Gives what each slot of a padded block reads, where what is hidden is far away and not out of reach.
+
+        The scores of hidden slots are lowered by 10,000, as the contrastive papers' code does. A slot from which every
+        slot is hidden, which is what padding before a history is, then reads all of them.
+
+        Args:
+            x: float ``[B, T, D]``.
+            hidden: bool ``[B, T, T]``: whether the slot of a row may not read the slot of a column.
+
+        Returns:
+            float ``[B, T, D]``.
+        """
+        b, t, _ = x.shape
+        qkv = _joint(x, self.query, self.key, self.value).view(b, t, 3, self.heads, -1)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+        logits = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
+        kept: Tensor = self.dropout((logits - _FAR * hidden[:, None]).softmax(-1))
+        out: Tensor = self.out((kept @ v).transpose(1, 2).reshape(b, t, -1))
         return out
 
     def _attend(self, qkv: Tensor, block: Block, *, causal: bool) -> Tensor:

@@ -33,17 +33,23 @@ class Crop:
     Attributes:
         ratio: The share that is *kept* (CL4SRec's η), in ``[0, 1]``. Papers and code that state the share that
             is removed mean ``1 - ratio``.
+        spare_last: Whether a stretch of ``ratio * n`` items must end before the last one, as in the code of CoSeRec,
+            ICLRec and SRMA, whose upper bound is one too low; a stretch of less than one item, of which one is kept,
+            may be the last.
     """
 
     ratio: float
+    spare_last: bool = False
 
     def __post_init__(self) -> None:
         _check_ratio("crop", self.ratio)
 
     def __call__(self, seqs: Sequences, rng: torch.Generator) -> Sequences:
-        """Gives the stretches; every start is as likely as any other."""
-        kept = floor_share(seqs.lengths, self.ratio).clamp(min=1).minimum(seqs.lengths)
-        start = random_below(seqs.lengths - kept + 1, rng)
+        """Gives the stretches; every start that there may be is as likely as any other."""
+        share = floor_share(seqs.lengths, self.ratio)
+        kept = share.clamp(min=1).minimum(seqs.lengths)
+        starts = (seqs.lengths - share).clamp(min=1) if self.spare_last else seqs.lengths - kept + 1
+        start = random_below(starts, rng)
         return slices(seqs.ids, seqs.offsets[:-1] + start, kept)
 
 
@@ -77,17 +83,20 @@ class Reorder:
 
     Attributes:
         ratio: The length of the stretch (CL4SRec's β) as a share of the sequence's, in ``[0, 1]``.
+        spare_last: Whether the stretch must end before the last item, as that of a :class:`Crop` may have to.
     """
 
     ratio: float
+    spare_last: bool = False
 
     def __post_init__(self) -> None:
         _check_ratio("reorder", self.ratio)
 
     def __call__(self, seqs: Sequences, rng: torch.Generator) -> Sequences:
-        """Gives the reordered sequences; every start and every order (the old one, too) is equally likely."""
+        """Gives the reordered sequences; every start that there may be and every order are equally likely."""
         count = floor_share(seqs.lengths, self.ratio)
-        first = random_below(seqs.lengths - count + 1, rng)
+        starts = seqs.lengths - count + (0 if self.spare_last else 1)
+        first = random_below(starts.clamp(min=1), rng)
         inside = (seqs.positions >= first[seqs.rows]) & (seqs.positions < (first + count)[seqs.rows])
         # A place inside the stretch is drawn for its tokens, and the others keep theirs.
         place = torch.arange(seqs.ids.numel(), dtype=torch.float64, device=seqs.device)
