@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conseq.cli import train as command
 from conseq.cli.main import main
 from conseq.data.synthetic import cycle_log, write_csv
 from conseq.training.records import EpochLines, read_metrics
@@ -95,6 +96,25 @@ def test_tensorboard_events_are_written_into_the_run(events: str, tmp_path: Path
     assert written.name.startswith("events.out.tfevents.")
     assert b"terms/next_item" in content
     assert b"metrics/NDCG@20" in content
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ([], 200),
+        (["--pretrain", "40"], 140),
+        (["--pretrain", "40", "--epochs", "200"], 200),
+        (["--epochs=40", "--pretrain=40"], 40),
+        (["--experiment", "one.toml", "--pretrain", "40"], 50),
+    ],
+)
+def test_epochs_that_are_not_given_are_those_after_the_pretraining(
+    options: list[str], epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one.toml").write_text("[training]\nepochs = 50\n")
+    _, config = command._parse(*command._names(["s3rec", "log", *options]))
+    assert config.training.epochs == epochs
 
 
 def test_without_a_name_the_run_goes_to_a_folder_named_after_the_experiment(

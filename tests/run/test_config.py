@@ -37,6 +37,24 @@ class Mine(Method):
         super().__init__(train, backbone)
 
 
+class Twice(Mine):
+    @staticmethod
+    def training_defaults(config):
+        return {"epochs": int(4 * config.weight), "instances": "prefixes"}
+
+
+class Misnaming(Mine):
+    @staticmethod
+    def training_defaults(config):
+        return {"epohcs": 3}
+
+
+class Unnamed(Mine):
+    @staticmethod
+    def training_defaults(config):
+        return 3
+
+
 class PlainConfig:
     weight: float = 0.5
 
@@ -90,6 +108,43 @@ def test_a_method_and_an_encoder_of_ones_own_are_found_by_their_import_path(own:
     assert config.method.weight == 0.25
     assert (config.encoder.width, config.encoder.max_length) == (96, 10)
     assert from_record(config.record(), source="again") == config
+
+
+def test_a_method_of_ones_own_says_what_its_training_has_where_nothing_else_is_said(own: str) -> None:
+    method = {"name": f"{own}:Twice", "weight": 2.0}
+    found = from_record({"method": method}, source="test").training
+    assert (found.epochs, found.instances) == (8, "prefixes")
+    found = from_record({"method": method, "training": {"epochs": 3}}, source="test").training
+    assert (found.epochs, found.instances) == (3, "prefixes")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Misnaming", r"Misnaming': training_defaults: unknown key 'epohcs'; did you mean 'epochs'\?"),
+        ("Unnamed", r"Unnamed': training_defaults: expected settings of the training by name, .* found 3$"),
+    ],
+)
+def test_what_is_no_setting_of_the_training_is_refused_as_its_default(name: str, message: str, own: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_record({"method": {"name": f"{own}:{name}"}}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "epochs"),
+    [
+        ({}, {}, 200),
+        ({"pretrain": 40}, {}, 140),
+        ({"pretrain": 0}, {}, 100),
+        ({"pretrain": 40}, {"epochs": 40}, 40),
+    ],
+)
+def test_s3rec_has_the_usual_epochs_after_those_that_pretrain(
+    method: dict[str, Any], training: dict[str, Any], epochs: int
+) -> None:
+    found = from_record({"method": {"name": "s3rec", **method}, "training": training}, source="test")
+    assert found.training.epochs == epochs
+    assert from_record(found.record(), source="again") == found
 
 
 def test_settings_of_ones_own_are_checked_like_ours(own: str) -> None:

@@ -6,7 +6,8 @@ import argparse
 import glob
 import json
 import sys
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ import tyro
 if TYPE_CHECKING:
     from conseq.run.config import RunConfig
     from conseq.run.runner import Outcome
+    from conseq.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,26 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
         encoder_name=base.encoder_name,
         encoder=options.encoder,
         split=options.split,
-        training=options.training,
+        training=_training(options, base, {*tables.get("training", {}), *_named(rest)}),
         start=base.start,
     )
     return options, config
+
+
+def _training(options: Any, base: RunConfig, said: set[str]) -> TrainingConfig:
+    """Gives the options' training; its defaults, where nothing is ``said``, may depend on the method's options."""
+    from conseq.run.config import training_defaults
+
+    own = training_defaults(base.method_name, options.method)
+    found: TrainingConfig = replace(options.training, **{key: own[key] for key in own if key not in said})
+    return found
+
+
+def _named(arguments: list[str]) -> Iterator[str]:
+    """Gives the options among some arguments as settings are called."""
+    for one in arguments:
+        if one.startswith("--"):
+            yield one.partition("=")[0].removeprefix("--").replace("-", "_")
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

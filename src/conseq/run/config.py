@@ -8,7 +8,7 @@ import importlib
 import json
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,62 @@ OWN_ENCODERS = {
     "srma": "srma",
 }
 """Encoders that methods are made for."""
-_OF_PREFIXES = frozenset({"comirec", "mclsr"})
-"""Methods that can be trained on prefixes alone."""
+
+
+def _of_prefixes(settings: Any) -> dict[str, Any]:
+    """Of methods that can be trained on prefixes alone."""
+    del settings
+    return {"instances": "prefixes"}
+
+
+def _after_pretraining(settings: Any) -> dict[str, Any]:
+    """Of a method whose first epochs pretrain: as many epochs as others have are left for the next item."""
+    return {"epochs": settings.pretrain + TrainingConfig().epochs}
+
+
+_TRAININGS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "comirec": _of_prefixes,
+    "mclsr": _of_prefixes,
+    "s3rec": _after_pretraining,
+}
+TRAINING_DEFAULTS = "training_defaults"
+"""What a method of the user's own calls its function from its settings to its :func:`training_defaults`."""
 
 
 def own_encoder(method_name: str) -> str:
     """Gives the encoder of a method where none is named: the one that it is made for, else ``sasrec``."""
     return OWN_ENCODERS.get(method_name, "sasrec")
+
+
+def training_defaults(method_name: str, settings: Any) -> dict[str, Any]:
+    """Gives what the training of a method has where nothing else is said, if it is not what all others have.
+
+    A method of the user's own says it by a static method of this name, called on its settings.
+
+    Args:
+        method_name: A name in ``METHODS`` or ``package.module:Class``.
+        settings: The method's settings.
+
+    Returns:
+        Settings of the training by name.
+
+    Raises:
+        ValueError: if a method of the user's own gives something other than settings of the training.
+    """
+    if method_name in METHODS:
+        own = _TRAININGS.get(method_name)
+        return {} if own is None else own(settings)
+    asked = getattr(method_class(method_name)[0], TRAINING_DEFAULTS, None)
+    if asked is None:
+        return {}
+    found = asked(settings)
+    source = f"method {method_name!r}: {TRAINING_DEFAULTS}"
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            f"{source}: expected settings of the training by name, such as {{'epochs': 200}}, found {_short(found)}"
+        )
+    parse(TrainingConfig, found, source=source)
+    return dict(found)
 
 
 def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
@@ -110,13 +159,13 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     split_name = _name(tables["split"], LeaveOneOut().name, f"{source}: split")
     if split_name not in SPLITS:
         raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")
-    if method_name in _OF_PREFIXES:
-        tables["training"].setdefault("instances", "prefixes")
     split = parse(SPLITS[split_name], tables["split"], source=f"{source}: split")
     _check_moments(split, f"{source}: split")
+    method = parse(method_class(method_name)[1], tables["method"], source=f"{source}: method")
+    tables["training"] = {**training_defaults(method_name, method), **tables["training"]}
     return RunConfig(
         method_name=method_name,
-        method=parse(method_class(method_name)[1], tables["method"], source=f"{source}: method"),
+        method=method,
         encoder_name=encoder_name,
         encoder=parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder"),
         split=split,
