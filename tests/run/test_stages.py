@@ -20,12 +20,15 @@ from conseq.methods.next_item import NextItem, NextItemConfig
 from conseq.run import runner
 from conseq.run.config import from_record
 from conseq.run.stages import (
+    say_a_warmup_without_end,
+    say_before_training,
     say_what_has_no_effect,
     say_what_is_never_called,
     say_what_never_begins,
     say_what_the_pick_lacks,
 )
-from conseq.training.trainer import Stopped, Trainer
+from conseq.training.config import TrainingConfig
+from conseq.training.trainer import Stopped, Trainer, learning_rate
 
 EARLY = {"name": "ec4srec", "updates": 1, "planned_epochs": 12}
 
@@ -183,6 +186,40 @@ def test_settings_that_do_nothing_beside_the_others_are_said(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(said)
     assert all(line.startswith(f"note: {words}") for line, words in zip(lines, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("training", "note"),
+    [
+        ({"warmup": 60}, ""),
+        ({}, ""),
+        (
+            {"warmup": 80, "learning_rate": 0.01},
+            "note: warmup = 80 is longer than the whole training, 60 batches (3 epochs of 20): the step size ends at "
+            "0.0075 of 0.01\n",
+        ),
+        (
+            {"warmup": 600, "schedule": "linear"},
+            "note: warmup = 600 is longer than the whole training, 60 batches (3 epochs of 20): the step size ends at "
+            "0.0001 of 0.001, and schedule = linear has no effect\n",
+        ),
+    ],
+)
+def test_a_warmup_that_outlasts_the_training_is_said(
+    training: dict[str, Any], note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainingConfig(epochs=3, **training)
+    say_a_warmup_without_end(config, 20)
+    assert capsys.readouterr().err == note
+    if note:  # it ends there indeed
+        assert f"{learning_rate(config, 59, 20):.3g} of" in note
+
+
+def test_a_warmup_is_measured_by_the_batches_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    method = made({"name": "next_item"})
+    say_before_training(method, NextItemConfig(), TrainingConfig(epochs=2, batch_size=10, warmup=99))
+    batches = method.train_set.n_batches(10)
+    assert f"longer than the whole training, {2 * batches} batches (2 epochs of {batches})" in capsys.readouterr().err
 
 
 class _Misspelt(NextItem):

@@ -32,6 +32,7 @@ def say_before_training(method: Method[Any], settings: object, training: Trainin
         training: How it is trained.
     """
     say_what_has_no_effect(settings, training)
+    say_a_warmup_without_end(training, method.train_set.n_batches(training.batch_size))
     say_what_is_never_called(method)
     say_what_never_begins(method, training)
 
@@ -58,6 +59,25 @@ def say_what_has_no_effect(method: object, training: TrainingConfig) -> None:
             "ends with the item before its next one; it is of whole histories",
             file=sys.stderr,
         )
+
+
+def say_a_warmup_without_end(training: TrainingConfig, n_batches: int) -> None:
+    """Says on standard error that the step size still rises when the training ends.
+
+    Args:
+        training: How the method is trained.
+        n_batches: Batches of an epoch.
+    """
+    total = training.epochs * n_batches
+    if training.warmup <= total:
+        return
+    highest = training.learning_rate * total / training.warmup
+    scheduled = "" if training.schedule == "constant" else f", and schedule = {training.schedule} has no effect"
+    print(
+        f"note: warmup = {training.warmup} is longer than the whole training, {total} batches ({training.epochs} "
+        f"epochs of {n_batches}): the step size ends at {highest:.3g} of {training.learning_rate:g}{scheduled}",
+        file=sys.stderr,
+    )
 
 
 def say_what_is_never_called(method: Method[Any]) -> None:
