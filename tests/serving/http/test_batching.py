@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conseq.serving.http import Limits, batching
-from conseq.serving.http.batching import AT_ONCE, Asked, Batcher, BusyError, Question, Recommended
+from conseq.serving.http.batching import AT_ONCE, Asked, Batcher, BusyError, Each, Question, Recommended
 from conseq.serving.http.live import Live
 from conseq.serving.ranking import EmptyHistoryError
 from conseq.serving.recommender import Recommender
@@ -219,6 +219,39 @@ def test_what_is_asked_of_the_model_itself_gets_its_own_error(bundle: Path) -> N
     )
     assert isinstance(found[0], KeyError)
     assert found[1].value == 7
+
+
+def _vectors(calls: list[int], *histories: list[str], question: tuple[object, ...] = ("vectors", "drop")) -> Any:
+    def of(model: Recommender, rows: list[list[str]]) -> list[Any]:
+        calls.append(len(rows))
+        found: list[Any] = model.user_vectors(rows).tolist()
+        return found
+
+    return lambda batcher: batcher.ask_of_each(Each(histories, of, question))
+
+
+def test_vectors_that_wait_are_one_call_and_get_what_each_would_get_alone(bundle: Path) -> None:
+    scene, calls = Scene(bundle), list[int]()
+    found = scene.together(
+        _vectors(calls, ["a"], ["b"]),
+        _vectors(calls),
+        _vectors(calls, ["é", "a"]),
+        _vectors(calls, ["b"], question=("vectors", "error")),
+    )
+    assert calls == [3, 1]  # one call for each question
+    model = scene.live.model.recommender
+    for answered, rows in zip(found, ([["a"], ["b"]], [], [["é", "a"]], [["b"]]), strict=True):
+        assert len(answered.value) == len(rows)
+        for vector, row in zip(answered.value, rows, strict=True):
+            assert vector == pytest.approx(model.user_vectors(row).tolist(), abs=1e-6)
+
+
+def test_a_history_without_a_vector_is_refused_alone(bundle: Path) -> None:
+    calls: list[int] = []
+    found = Scene(bundle).together(_vectors(calls, ["a"]), _vectors(calls, ["x"]), _vectors(calls, ["b"]))
+    assert [type(one) for one in found] == [batching.Answered, ValueError, batching.Answered]
+    assert "no known item" in str(found[1])
+    assert calls == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("limit", ["histories", "ids", "k", "answer", "body", "waiting", "seconds"])

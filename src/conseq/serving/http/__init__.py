@@ -32,7 +32,7 @@ def application(
 
     ``POST /recommend``, ``POST /similar`` and ``POST /vectors`` answer as the methods of
     :class:`conseq.Recommender` do; ``GET /health`` says which model answers, ``GET /metrics`` counts in Prometheus's
-    format, ``GET /docs`` describes all of them. Requests for recommendations that wait are answered in one batch.
+    format, ``GET /docs`` describes all of them. Requests that wait and ask the same are answered in one batch.
 
     Args:
         bundle: The bundle's folder. It is loaded now; a bundle that replaces it later takes over without a pause.

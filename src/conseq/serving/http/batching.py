@@ -1,4 +1,4 @@
-"""Requests for recommendations that wait for the model are answered together.
+"""Requests that wait for the model are answered together, where they ask the same.
 
 A call of the model costs several times what one more history in it costs, so the more requests wait, the less each one
 takes. Nothing waits for company: what has arrived while the model was at work is the next batch.
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from conseq.serving.histories import Unknown
@@ -53,6 +54,21 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
+class Each:
+    """A request for something of each of its rows, such as the vectors of histories.
+
+    Attributes:
+        rows: What it is asked of.
+        of: Gives the answers of rows, one for each.
+        question: What requests have in common that can be answered together; of those, ``of`` must be the same.
+    """
+
+    rows: Sequence[Any]
+    of: Callable[[Recommender, list[Any]], Sequence[Any]]
+    question: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Answered(Generic[T]):
     """An answer, and the model that gave it."""
 
@@ -83,7 +99,7 @@ class BusyError(Exception):
 class _Waiting:
     """A request in the queue: for recommendations, or for anything else that the model has to be asked."""
 
-    asked: Asked | Callable[[Recommender], Any]
+    asked: Asked | Each | Callable[[Recommender], Any]
     size: int
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
@@ -92,7 +108,7 @@ class _Waiting:
     @property
     def alike(self) -> object:
         """What other requests must have in common with this one to be answered with it."""
-        return self.asked.question if isinstance(self.asked, Asked) else self
+        return self.asked.question if isinstance(self.asked, Asked | Each) else self
 
 
 class Batcher:
@@ -178,7 +194,22 @@ class Batcher:
         answer: Answered[T] = await self._ask(of, size)
         return answer
 
-    async def _ask(self, asked: Asked | Callable[[Recommender], Any], size: int) -> Any:
+    async def ask_of_each(self, asked: Each) -> Answered[list[Any]]:
+        """Gives what is asked of each row, in one call of the model with the requests of the same question that wait.
+
+        Args:
+            asked: The request.
+
+        Returns:
+            The answers, in the order of the rows.
+
+        Raises:
+            BusyError: if the model cannot be asked now.
+        """
+        answer: Answered[list[Any]] = await self._ask(asked, len(asked.rows))
+        return answer
+
+    async def _ask(self, asked: Asked | Each | Callable[[Recommender], Any], size: int) -> Any:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(asked, max(1, size), loop.create_future(), loop)
         with self._changed:
@@ -246,9 +277,12 @@ class Batcher:
         return True
 
     def _values(self, recommender: Recommender, group: list[_Waiting]) -> list[Any]:
+        each = [one.asked for one in group if isinstance(one.asked, Each)]
+        if each:
+            return answers_of_each(recommender, each)
         asked = [one.asked for one in group if isinstance(one.asked, Asked)]
         if not asked:
-            return [one.asked(recommender) for one in group if not isinstance(one.asked, Asked)]
+            return [one.asked(recommender) for one in group if not isinstance(one.asked, Asked | Each)]
         found = recommended(recommender, asked)
         self._observe(sum(len(one.histories) for one in asked))
         return found
@@ -308,6 +342,20 @@ def recommended(recommender: Recommender, asked: Sequence[Asked]) -> list[Recomm
         answers.append(Recommended(rows[start:stop], dropped, own))
         start = stop
     return answers
+
+
+def answers_of_each(recommender: Recommender, asked: Sequence[Each]) -> list[list[Any]]:
+    """Gives the answers to requests of one question, by one call of the model.
+
+    Args:
+        recommender: The model.
+        asked: The requests, at least one.
+
+    Returns:
+        Those of each.
+    """
+    found = iter(asked[0].of(recommender, [row for one in asked for row in one.rows]))
+    return [list(islice(found, len(one.rows))) for one in asked]
 
 
 def _unknown(recommender: Recommender, histories: Sequence[Sequence[str]]) -> int:

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 
 from conseq.config import explain
 from conseq.data.log import InteractionLog
-from conseq.serving.http.batching import Answered, Batcher, BusyError
+from conseq.serving.http.batching import Answered, Batcher, BusyError, Each
 from conseq.serving.http.gauges import Gauges
 from conseq.serving.http.limits import Limits
 from conseq.serving.http.live import Live
@@ -111,23 +111,24 @@ def _answers(app: FastAPI, batcher: Batcher, asked: Reader, gauges: Gauges) -> N
     @app.post("/similar", response_model=SimilarAnswer, responses=REFUSED)
     async def similar(request: SimilarRequest, http: Request) -> Response:
         """Gives the items whose vectors have the largest cosine with an item's."""
-        items = asked.items(request)
-        answered = await _unless_gone(
-            http, batcher.ask(lambda model: model.similar_items(items, request.k).to_dicts(), size=len(items))
+        question = Each(
+            asked.items(request),
+            lambda model, items: model.similar_items(items, request.k).to_dicts(),
+            ("similar", request.k),
         )
+        answered = await _unless_gone(http, batcher.ask_of_each(question))
         found = answered.value if request.item is None else answered.value[0]
         return _answer(answered, k=request.k, similar=found)
 
     @app.post("/vectors", response_model=VectorsAnswer, responses=REFUSED)
     async def vectors(request: HistoriesRequest, http: Request) -> Response:
         """Gives the vectors of histories, for an index of your own."""
-        histories = asked.histories(request)
-        answered: Answered[Any] = await _unless_gone(
-            http,
-            batcher.ask(
-                lambda model: model.user_vectors(histories, unknown=request.unknown).tolist(), size=len(histories)
-            ),
+        question = Each(
+            asked.histories(request),
+            lambda model, histories: model.user_vectors(histories, unknown=request.unknown).tolist(),
+            ("vectors", request.unknown),
         )
+        answered = await _unless_gone(http, batcher.ask_of_each(question))
         found = answered.value if request.history is None else answered.value[0]
         return _answer(answered, vectors=found)
 
