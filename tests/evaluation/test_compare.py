@@ -176,3 +176,13 @@ def test_evaluations_that_are_not_of_the_same_thing_are_refused() -> None:
         check_comparable(first, judged(ranks(0, users=300)))
     with pytest.raises(ValueError, match="same users but different histories or targets"):
         check_comparable(first, replace(first, held_out="another"))
+
+
+@pytest.mark.parametrize("metric", ["Coverage@10", "MeanPopularity@20"])
+def test_what_is_of_all_lists_together_is_refused_with_the_metrics_that_can_be_compared(metric: str) -> None:
+    message = (
+        f"^{metric} is of the lists of all users together and has no value for one user, so it cannot be compared user "
+        r"by user; those that can: HR@k, Recall@k, NDCG@k, ComiRecNDCG@k, MRR$"
+    )
+    with pytest.raises(ValueError, match=message):
+        compare(judged(ranks(0)), judged(ranks(1)), ["HR@10", metric])

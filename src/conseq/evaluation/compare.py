@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from conseq.config import to_json
-from conseq.evaluation.metrics import Floats
+from conseq.evaluation.metrics import RANK_METRICS, Floats
 from conseq.evaluation.result import Evaluation
 
 _DRAWS_AT_ONCE = 2**22
+_OF_ALL_LISTS = frozenset({"Coverage", "MeanPopularity"})
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,11 @@ def compare_groups(
         One comparison per model and metric, models in order; Holm's correction is over all of them.
 
     Raises:
-        ValueError: if a model has no run.
+        ValueError: if a model has no run, or a metric no value for one user.
     """
     if not all([baseline, *others]):
         raise ValueError("every model that is compared needs at least one evaluation")
+    check_by_user(metrics)
     found = []
     for other in others:
         for one in [*baseline[1:], *other]:
@@ -233,6 +235,24 @@ def among(evaluation: Evaluation, chosen: npt.NDArray[np.bool_]) -> Evaluation:
         slices={},
         counts={},
     )
+
+
+def check_by_user(metrics: Sequence[str]) -> None:
+    """Refuses metrics that are of all lists together: paired comparisons are made user by user.
+
+    Args:
+        metrics: Their names.
+
+    Raises:
+        ValueError: naming the metric and those that can be compared.
+    """
+    for metric in metrics:
+        if metric.partition("@")[0] in _OF_ALL_LISTS:
+            known = ", ".join("MRR" if one == "MRR" else f"{one}@k" for one in RANK_METRICS)
+            raise ValueError(
+                f"{metric} is of the lists of all users together and has no value for one user, so it cannot be "
+                f"compared user by user; those that can: {known}"
+            )
 
 
 def check_comparable(first: Evaluation, second: Evaluation) -> None:

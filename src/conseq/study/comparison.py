@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from conseq.data.log import InteractionLog
-from conseq.evaluation.compare import Comparison, among, check_comparable, compare_groups
+from conseq.data.prepared import is_prepared
+from conseq.evaluation.compare import Comparison, among, check_by_user, check_comparable, compare_groups
 from conseq.evaluation.lists import LIST_LENGTH, SHORTEST_LIST
 from conseq.evaluation.metrics import parse
 from conseq.evaluation.result import Evaluation
@@ -83,6 +84,7 @@ def compare_runs(
             f"expected runs of at least two experiments, found {len(groups)} (runs that differ in their seed alone "
             "are one)"
         )
+    check_by_user(metrics)
     _refuse_what_lists_cannot_tell(groups, metrics)
     if part is not None:
         if log is None:
