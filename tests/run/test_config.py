@@ -78,6 +78,26 @@ class WideConfig:
         return GRU4Rec(GRU4RecConfig(width=self.width), items)
 
 
+@settings
+class Endless:
+    width: int = 8
+
+    def __call__(self, items):
+        raise AssertionError("never called")
+
+
+@settings
+class Thin(Endless):
+    width: int = 0
+    max_length: int = 5
+
+
+@settings
+class Silent:
+    width: int = 8
+    max_length: int = 5
+
+
 a_function = print
 """
 
@@ -145,6 +165,19 @@ def test_s3rec_has_the_usual_epochs_after_those_that_pretrain(
     found = from_record({"method": {"name": "s3rec", **method}, "training": training}, source="test")
     assert found.training.epochs == epochs
     assert from_record(found.record(), source="again") == found
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Endless", "has no max_length; expected a whole number of at least 1, the most recent items of a history"),
+        ("Thin", r"has width = 0; expected a whole number of at least 1, the width of the item table"),
+        ("Silent", r"cannot be called; expected a method __call__\(self, items\)"),
+    ],
+)
+def test_an_encoder_of_ones_own_that_lacks_what_all_have_is_refused(name: str, message: str, own: str) -> None:
+    with pytest.raises(ValueError, match=f"^encoder '{own}:{name}': its settings class {message}"):
+        from_record({"encoder": {"name": f"{own}:{name}"}}, source="test")
 
 
 def test_settings_of_ones_own_are_checked_like_ours(own: str) -> None:

@@ -163,11 +163,13 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     _check_moments(split, f"{source}: split")
     method = parse(method_class(method_name)[1], tables["method"], source=f"{source}: method")
     tables["training"] = {**training_defaults(method_name, method), **tables["training"]}
+    encoder = parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder")
+    _check_own_encoder(encoder_name, encoder)
     return RunConfig(
         method_name=method_name,
         method=method,
         encoder_name=encoder_name,
-        encoder=parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder"),
+        encoder=encoder,
         split=split,
         training=parse(TrainingConfig, tables["training"], source=f"{source}: training"),
         start=_start(values, source),
@@ -308,6 +310,28 @@ def _check_moments(split: Splitting, source: str) -> None:
         raise ValueError(
             f"{source}: shares={split.shares} do nothing beside validation_from={split.validation_from!r} and "
             f"test_from={split.test_from!r}; give the shares or the two moments"
+        )
+
+
+def _check_own_encoder(name: str, settings: Any) -> None:
+    """Refuses settings of an encoder of the user's own that lack what all others have."""
+    if name in ENCODERS:
+        return
+    needed = {
+        "width": "the width of the item table that the encoder reads",
+        "max_length": "the most recent items of a history that the encoder reads",
+    }
+    for field, what in needed.items():
+        found = getattr(settings, field, None)
+        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+            shown = f"no {field}" if found is None else f"{field} = {_short(found)}"
+            raise ValueError(
+                f"encoder {name!r}: its settings class has {shown}; expected a whole number of at least 1, {what}"
+            )
+    if not callable(settings):
+        raise ValueError(
+            f"encoder {name!r}: its settings class cannot be called; expected a method __call__(self, items) that "
+            "gives the encoder over an item table"
         )
 
 

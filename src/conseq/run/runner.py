@@ -30,6 +30,7 @@ from conseq.run.folder import claimed
 from conseq.run.provenance import versions
 from conseq.run.stages import say_before_training, say_what_the_pick_lacks
 from conseq.run.starting import begin, check_made_by, weights_of
+from conseq.run.trying import SettingsError, check_own_parts, of_the_settings, telling_of_no_gradient
 from conseq.run.watching import Show, finishing_the_step, watchers
 from conseq.serving.bundle import encoder_name, save_bundle
 from conseq.training.trainer import Stopped, Trainer
@@ -81,10 +82,6 @@ class Fitted:
     epochs: int
     value: float
     interrupted: bool = False
-
-
-class SettingsError(ValueError):
-    """Settings that fit neither each other nor the log: with them there is no model to train."""
 
 
 def fit(
@@ -179,8 +176,9 @@ def _training(
     device = resolve_device(config.training.device)
     # Training seeds torch's global generators, and dropout draws from them: the caller gets back what he had.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        with _of_the_settings():
+        with of_the_settings():
             method = build(config, split, device, item_ids=log.item_ids)
+            check_own_parts(method)
         say_before_training(method, config.method, config.training)
         _begin(method, config, log, start, show=show)
         if folder is not None:
@@ -191,15 +189,6 @@ def _training(
             trainer = _trained(method, config, split, folder, show=show, tensorboard=tensorboard)
             say_what_the_pick_lacks(method, trainer.stopping.best_epoch, config.training.epochs)
             yield method, split, trainer
-
-
-@contextmanager
-def _of_the_settings() -> Iterator[None]:
-    """Makes what a method refuses, when it is made or in a batch, an error of the settings."""
-    try:
-        yield
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
 
 
 def build(config: RunConfig, split: Split, device: torch.device, *, item_ids: Vocabulary | None = None) -> Method[Any]:
@@ -377,7 +366,7 @@ def _trained(
     try:
         with finishing_the_step(trainer):
             trainer.resume()
-            with _of_the_settings():
+            with of_the_settings(), telling_of_no_gradient(method):
                 trainer.fit()
     finally:
         if bar is not None:
