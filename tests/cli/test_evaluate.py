@@ -48,13 +48,6 @@ def test_in_python_too(trained: Path) -> None:
     assert "HR@10" in model.evaluate(history="keep").metrics
 
 
-def test_a_log_in_the_place_of_the_model_is_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prepare", str(trained / "log.csv"), str(trained / "data")]) == 0
-    capsys.readouterr()
-    assert main(["evaluate", str(trained / "data"), str(trained / "run"), "--history", "keep"]) == 2
-    assert "is a prepared log, not a run or a bundle: the model comes first" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("history", ["exclude", "keep"])
 def test_lists_that_hold_no_target_are_told_why_that_may_be(
     trained: Path, history: str, capsys: pytest.CaptureFixture[str]

@@ -69,7 +69,9 @@ def _analysed(name: str, options: Any) -> dict[str, Any]:
     from conseq.analyses import examine
     from conseq.analyses.subject import subject_of
     from conseq.cli.logs import read_log
+    from conseq.cli.models import manifest_of
 
+    manifest_of(options.model)
     log = read_log(options.data, "analyse")
     subject = subject_of(options.model, log, slicing=options.slicing, unknown=options.unknown, device=options.device)
     show: Show = "bar" if sys.stderr.isatty() else "lines"

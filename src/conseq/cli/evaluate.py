@@ -38,14 +38,11 @@ def run(argv: list[str]) -> int:
     """Judges a model and prints its metrics."""
     options = tyro.cli(Options, prog="conseq evaluate", args=argv)
     from conseq.cli.logs import read_log
-    from conseq.data.prepared import is_prepared
+    from conseq.cli.models import manifest_of
     from conseq.evaluation.tables import as_text, metrics_table, slices_table
     from conseq.run import judging
 
-    if is_prepared(options.model):
-        raise ValueError(
-            f"{options.model} is a prepared log, not a run or a bundle: the model comes first, then the log"
-        )
+    manifest_of(options.model)
     judged = judging.judge_bundle(
         options.model,
         read_log(options.data, "evaluate"),

@@ -88,12 +88,12 @@ def run(argv: list[str]) -> int:
 
 
 def _cut(options: Options) -> Splitting:
+    from conseq.cli.models import manifest_of
     from conseq.run.lists import recorded_cut
     from conseq.run.splitting import SPLITS
-    from conseq.serving.bundle import read_manifest
 
     if options.like is None:
         return SPLITS[options.slicing]()
     if options.slicing != "leave_one_out":
         raise ValueError("--like and --slicing both say how the log is cut; give one of them")
-    return recorded_cut(read_manifest(options.like).provenance, source=str(options.like))
+    return recorded_cut(manifest_of(options.like, option="--like").provenance, source=str(options.like))

@@ -24,9 +24,11 @@ class Options:
 def run(argv: list[str]) -> int:
     """Runs the command and gives its exit status."""
     options = tyro.cli(Options, prog="conseq export", args=argv)
+    from conseq.cli.models import manifest_of
     from conseq.serving.export import export_vectors
     from conseq.serving.recommender import Recommender
 
+    manifest_of(options.bundle)
     ids, vectors = Recommender.load(options.bundle).item_vectors()
     export_vectors(ids, vectors, options.out, form=options.format)
     print(f"{len(ids)} item vectors of width {vectors.shape[1]} written to {options.out}")

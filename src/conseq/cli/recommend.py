@@ -66,6 +66,7 @@ class Options:
 def run(argv: list[str]) -> int:
     """Runs the command and gives its exit status."""
     options = tyro.cli(Options, prog="conseq recommend", args=argv)
+    from conseq.cli.models import tell_of_strangers
     from conseq.serving.export import check_table
     from conseq.serving.histories import ids_from
 
@@ -87,6 +88,7 @@ def run(argv: list[str]) -> int:
         if options.json:
             raise ValueError("give --out, which writes a file, or --json, which prints")
         check_table(options.out)
+    tell_of_strangers(options.bundle)
     asked: dict[str, Any] = {
         "exclude_seen": not options.include_seen,
         "candidates": None if options.candidates is None else ids_from(options.candidates),

@@ -61,6 +61,7 @@ def run(argv: list[str]) -> int:
     """Serves until it is stopped."""
     options = tyro.cli(Options, prog="conseq serve", args=argv)
     from conseq.cli.logs import read_log
+    from conseq.cli.models import manifest_of, tell_of_strangers
     from conseq.serving.arguments import whole
     from conseq.serving.http import Limits, application
 
@@ -84,6 +85,7 @@ def run(argv: list[str]) -> int:
     )
     with ExitStack() as stack:
         listening = [stack.enter_context(one) for one in _listening(options.host, options.port)]
+        manifest_of(options.bundle)
         app = application(
             options.bundle,
             device=_device(options.device),
@@ -100,6 +102,7 @@ def run(argv: list[str]) -> int:
             root_path=options.root_path,
             timeout_graceful_shutdown=math.ceil(options.most_seconds),
         )
+        tell_of_strangers(options.bundle)
         host, port = listening[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         _say(f"{options.bundle} answers at http://{shown}:{port} (its description: /docs); Ctrl-C stops it")

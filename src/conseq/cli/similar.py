@@ -40,6 +40,7 @@ def run(argv: list[str]) -> int:
     options = tyro.cli(Options, prog="conseq similar", args=argv)
     import polars as pl
 
+    from conseq.cli.models import manifest_of
     from conseq.cli.recommend import written
     from conseq.serving.export import check_table
     from conseq.serving.histories import ids_from
@@ -49,6 +50,7 @@ def run(argv: list[str]) -> int:
         if options.json:
             raise ValueError("give --out, which writes a file, or --json, which prints")
         check_table(options.out)
+    manifest_of(options.bundle)
     model = Recommender.load(options.bundle)
     items = model.item_ids.ids if options.items is None else list(dict.fromkeys(ids_from(options.items)))
     if not items:

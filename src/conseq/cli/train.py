@@ -77,6 +77,7 @@ def _names(argv: list[str]) -> tuple[_Names, list[str]]:
 
 def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
     """Gives the command's options and the experiment, from the experiment file and the command line."""
+    from conseq.cli.models import manifest_of
     from conseq.run.config import RunConfig, from_record, read_experiment
     from conseq.run.starting import started
 
@@ -91,6 +92,7 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
         if name is not None:
             tables[section] = {**tables.get(section, {}), "name": name}
     if names.start is not None:
+        manifest_of(names.start, option="--start")
         tables = started(tables, names.start)
     base = from_record(tables, source=str(names.experiment or "the options"))
     flat = tyro.conf.OmitArgPrefixes

@@ -132,6 +132,8 @@ def _lists_in(run: Path, history: History) -> Evaluation:
     others = ", ".join(one.stem.removeprefix("evaluation-") for one in sorted(run.glob("evaluation-*.safetensors")))
     if others:
         raise ValueError(f"{run} holds no evaluation of the test part with history {history}, only {others}")
+    if is_prepared(run):
+        raise ValueError(f"{run} is a prepared log, not the folder of a run; the log is named with --data, for --among")
     raise ValueError(f"{run} is not the folder of a run: it has no {CONFIG}")
 
 
