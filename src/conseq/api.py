@@ -17,7 +17,7 @@ from conseq.data.splits import Split
 from conseq.evaluation.result import Evaluation
 from conseq.methods import METHODS
 from conseq.run import runner
-from conseq.run.config import RunConfig, from_record, name_of, own_encoder, read_experiment
+from conseq.run.config import RunConfig, from_record, name_of, own_encoder, read_experiment, shown_name
 from conseq.run.splitting import LeaveOneOut
 from conseq.run.starting import started
 from conseq.serving.recommender import Recommender
@@ -104,7 +104,8 @@ class Model(Recommender):
         Raises:
             ValueError: if an argument has a value that it cannot have, or the part holds nobody to judge.
         """
-        return runner.judge(self.scorer, self.split, history=history, part=split, ks=ks)
+        name = shown_name(self.config.method_name, type(self.scorer).__name__)
+        return runner.judge(self.scorer, self.split, history=history, part=split, ks=ks, name=name)
 
     def save(self, folder: Path | str) -> None:
         """Writes a bundle that :meth:`conseq.Recommender.load` reads, without any training code.

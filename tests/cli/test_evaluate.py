@@ -48,6 +48,21 @@ def test_in_python_too(trained: Path) -> None:
     assert "HR@10" in model.evaluate(history="keep").metrics
 
 
+def test_a_model_is_called_by_its_method_and_its_encoder(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, run = str(trained / "log.csv"), str(trained / "contrast")
+    small = ["--encoder.width", "8", "--epochs", "1", "--quiet"]
+    assert main(["train", "cl4srec", log, "--run", run, *small]) == 0
+    assert "CL4SRec (SASRec): test, leave_one_out" in capsys.readouterr().out
+    files = sorted(Path(run).glob("evaluation-*.safetensors"))
+    assert [Evaluation.load(one).model for one in files] == ["CL4SRec (SASRec)"] * 2
+    assert main(["evaluate", run, log, "--history", "keep"]) == 0
+    shown = capsys.readouterr().out
+    assert "CL4SRec (SASRec): test, leave_one_out" in shown
+    assert "CL4SRec (SASRec), in parts: test" in shown
+    assert main(["evaluate", str(trained / "run"), log, "--history", "keep"]) == 0
+    assert capsys.readouterr().out.lstrip().startswith("SASRec: test, leave_one_out")
+
+
 @pytest.mark.parametrize("history", ["exclude", "keep"])
 def test_lists_that_hold_no_target_are_told_why_that_may_be(
     trained: Path, history: str, capsys: pytest.CaptureFixture[str]

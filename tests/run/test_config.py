@@ -17,7 +17,7 @@ from conseq.encoders.gru4rec import GRU4Rec, GRU4RecConfig
 from conseq.methods import METHODS
 from conseq.methods.method import Method
 from conseq.nn.items import ItemTable
-from conseq.run.config import from_record, method_class, name_of, one_of, read_experiment
+from conseq.run.config import from_record, method_class, name_of, one_of, read_experiment, shown_name
 from conseq.run.splitting import SPLITS
 from conseq.training.config import TrainingConfig
 
@@ -178,6 +178,19 @@ def test_s3rec_has_the_usual_epochs_after_those_that_pretrain(
 def test_an_encoder_of_ones_own_that_lacks_what_all_have_is_refused(name: str, message: str, own: str) -> None:
     with pytest.raises(ValueError, match=f"^encoder '{own}:{name}': its settings class {message}"):
         from_record({"encoder": {"name": f"{own}:{name}"}}, source="test")
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [
+        ("next_item", "SASRec"),
+        ("cl4srec", "CL4SRec (SASRec)"),
+        ("nowhere.to.be.found:Mine", "Mine (SASRec)"),
+        ("of_a_later_version", "of_a_later_version (SASRec)"),
+    ],
+)
+def test_tables_call_a_model_by_its_method_and_its_encoder(method: str, shown: str) -> None:
+    assert shown_name(method, "SASRec") == shown
 
 
 def test_settings_of_ones_own_are_checked_like_ours(own: str) -> None:

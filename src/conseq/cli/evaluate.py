@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,8 +41,9 @@ def run(argv: list[str]) -> int:
     from conseq.cli.models import manifest_of
     from conseq.evaluation.tables import as_text, metrics_table, slices_table
     from conseq.run import judging
+    from conseq.run.config import shown_name
 
-    manifest_of(options.model)
+    method = manifest_of(options.model).provenance.get("method")
     judged = judging.judge_bundle(
         options.model,
         read_log(options.data, "evaluate"),
@@ -53,6 +54,8 @@ def run(argv: list[str]) -> int:
         unknown=options.unknown,
         device=options.device,
     )
+    if isinstance(method, dict) and "name" in method:  # published weights have none
+        judged = replace(judged, model=shown_name(str(method["name"]), judged.model))
     if options.json:
         print(json.dumps(judged.record()))
     else:

@@ -252,6 +252,24 @@ def encoder_class(name: str) -> type[Any]:
     return found
 
 
+def shown_name(method_name: str, encoder: str) -> str:
+    """Gives what tables call a trained model: the class of its method, and that of its encoder.
+
+    The baseline is called by its encoder alone, as papers do.
+
+    Args:
+        method_name: A name in ``METHODS`` or ``package.module:Class``, which is not imported.
+        encoder: The name of the encoder's class.
+
+    Returns:
+        Such as ``SASRec`` or ``CL4SRec (SASRec)``.
+    """
+    if method_name == "next_item":
+        return encoder
+    own = METHODS[method_name][0].__name__ if method_name in METHODS else method_name.rpartition(":")[2]
+    return f"{own} ({encoder})"
+
+
 def name_of(settings: object) -> str | None:
     """Gives the name under which the class of a settings object is found; None for the training settings.
 

@@ -25,7 +25,7 @@ from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
 from conseq.evaluation.tables import LEFT_OUT
 from conseq.methods.method import Method
-from conseq.run.config import RunConfig, method_class, one_of
+from conseq.run.config import RunConfig, method_class, one_of, shown_name
 from conseq.run.folder import claimed
 from conseq.run.provenance import versions
 from conseq.run.stages import say_before_training, say_what_the_pick_lacks
@@ -148,7 +148,8 @@ def run(
     """
     with _training(config, log, folder, start, show=show, tensorboard=tensorboard) as (method, split, trainer):
         both: tuple[History, History] = ("exclude", "keep")
-        evaluations = {history: judge(method.encoder, split, history=history) for history in both}
+        name = shown_name(config.method_name, type(method.encoder).__name__)
+        evaluations = {history: judge(method.encoder, split, history=history, name=name) for history in both}
         outcome = Outcome(
             config, method.encoder, split, trainer.stopping.best_epoch, trainer.epoch - 1, evaluations, folder
         )
@@ -256,6 +257,7 @@ def judge(
     part: Literal["validation", "test"] = "test",
     lists: bool = True,
     ks: Sequence[int] = (),
+    name: str = "",
 ) -> Evaluation:
     """Gives how ``scorer`` ranks the held-out items, with the floors beside it.
 
@@ -266,6 +268,7 @@ def judge(
         part: The held-out part.
         lists: Whether coverage and mean popularity of the recommended lists are computed too.
         ks: Cut-offs of the metrics; none: 5, 10 and 20, where users are held out 50, too.
+        name: What tables call the model; none: by its class.
 
     Returns:
         The evaluation; its ``counts`` also say what the cut left out.
@@ -275,7 +278,8 @@ def judge(
     asked = protocol(split, history=history, part=part)
     found = evaluate(scorer, held, asked, ks=ks, train=split.train, lists=lists)
     told = {name.removeprefix(f"{part}_"): count for name, count in split.notes.items() if count}
-    return replace(found, counts=found.counts | {name: told[name] for name in LEFT_OUT if name in told})
+    counts = found.counts | {one: told[one] for one in LEFT_OUT if one in told}
+    return replace(found, model=name or found.model, counts=counts)
 
 
 def protocol(split: Split, *, history: History, part: Literal["validation", "test"]) -> Protocol:
