@@ -12,7 +12,11 @@ import pytest
 import conseq
 from conseq.cli.main import COMMANDS, main
 from conseq.data.synthetic import cycle_log, write_csv
+from conseq.data.vocabulary import Vocabulary
+from conseq.encoders.gru4rec import GRU4RecConfig
 from conseq.methods import METHODS
+from conseq.nn.items import ItemTable
+from conseq.serving.bundle import save_bundle
 from conseq.training.config import TrainingConfig
 from conseq.tuning import Trial
 
@@ -207,13 +211,13 @@ def test_options_of_another_command_are_told_where_they_belong(
             "--user COLUMN --item COLUMN`, and give FOLDER in the place of LOG",
         ),
         (
-            "evaluate nowhere LOG --history keep",
+            "evaluate MODEL LOG --history keep",
             "log.csv",
             "user,sku,asin\na,x,1\n",
             "several columns may be the item: 'sku', 'asin'; choose one with item= (--item in a shell); `conseq "
             "evaluate` does not read logs otherwise: run `conseq prepare LOG FOLDER --item COLUMN`, and give FOLDER in",
         ),
-        ("recommend nowhere --log LOG", "log.dat", "a", "run `conseq prepare LOG FOLDER --format FORMAT`, and give"),
+        ("recommend MODEL --log LOG", "log.dat", "a", "run `conseq prepare LOG FOLDER --format FORMAT`, and give"),
         ("evaluate-lists LISTS LOG --history keep", "log.csv", "a,b\n1,2\n", "FOLDER --user COLUMN --item COLUMN`,"),
         ("train next_item LOG", "log.csv", "user,item\na,\n", "line 2: the item is missing; every interaction needs a"),
     ],
@@ -224,7 +228,10 @@ def test_a_log_that_needs_options_of_prepare_is_sent_there_with_them(
     log, lists = tmp_path / name, tmp_path / "lists.csv"
     log.write_text(text)
     lists.write_text("user,item\na,x\n")
-    assert main([{"LOG": str(log), "LISTS": str(lists)}.get(one, one) for one in command.split()]) == 2
+    settings, model = GRU4RecConfig(width=4), tmp_path / "bundle"
+    save_bundle(settings(ItemTable(2, 4)), settings, Vocabulary(["x", "y"], start=1), model, {})
+    given = {"LOG": str(log), "LISTS": str(lists), "MODEL": str(model)}
+    assert main([given.get(one, one) for one in command.split()]) == 2
     told = capsys.readouterr().err.replace(str(log), "LOG")
     assert message in told
     assert ("conseq prepare" in told) == ("--" in message or "conseq prepare" in message)
