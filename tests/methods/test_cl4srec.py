@@ -105,7 +105,8 @@ def test_histories_of_the_same_user_can_be_left_out_of_the_negatives(instances: 
 def test_a_mask_is_the_encoders_mask_and_ratios_are_those_of_the_settings() -> None:
     method, _ = make(CL4SRecConfig(crop=0.5, mask=0.25, reorder=0.75))
     assert repr(method.views) == (
-        "TwoOf(operators=(Crop(ratio=0.5), Mask(ratio=0.25, mask_id=10), Reorder(ratio=0.75)))"
+        "TwoOf(operators=(Crop(ratio=0.5, spare_last=False), Mask(ratio=0.25, mask_id=10), "
+        "Reorder(ratio=0.75, spare_last=False)))"
     )
 
 

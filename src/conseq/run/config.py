@@ -18,7 +18,8 @@ from conseq.encoders import ENCODERS
 from conseq.encoders.encoder import Backbone, Encoder
 from conseq.methods import METHODS
 from conseq.methods.method import Method
-from conseq.run.splitting import SPLITS, ByTime, LeaveOneOut, Splitting
+from conseq.run.splitting import SPLITS, LeaveOneOut, Splitting
+from conseq.run.unfit import check_moments, check_own_encoder, short
 from conseq.training.config import TrainingConfig
 
 SECTIONS = ("method", "encoder", "split", "training")
@@ -52,7 +53,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuses settings of the cut that do nothing."""
-        _check_moments(self.split, "split")
+        check_moments(self.split, "split")
 
     def record(self) -> dict[str, dict[str, Any]]:
         """Gives the experiment as plain values by section; :func:`from_record` gives it back."""
@@ -131,7 +132,7 @@ def training_defaults(method_name: str, settings: Any) -> dict[str, Any]:
     source = f"method {method_name!r}: {TRAINING_DEFAULTS}"
     if not isinstance(found, Mapping):
         raise ValueError(
-            f"{source}: expected settings of the training by name, such as {{'epochs': 200}}, found {_short(found)}"
+            f"{source}: expected settings of the training by name, such as {{'epochs': 200}}, found {short(found)}"
         )
     parse(TrainingConfig, found, source=source)
     return dict(found)
@@ -160,11 +161,12 @@ def from_record(values: Mapping[str, object], *, source: str) -> RunConfig:
     if split_name not in SPLITS:
         raise ValueError(f"{source}: {_unknown('split', split_name, SPLITS)}")
     split = parse(SPLITS[split_name], tables["split"], source=f"{source}: split")
-    _check_moments(split, f"{source}: split")
+    check_moments(split, f"{source}: split")
     method = parse(method_class(method_name)[1], tables["method"], source=f"{source}: method")
     tables["training"] = {**training_defaults(method_name, method), **tables["training"]}
     encoder = parse(encoder_class(encoder_name), tables["encoder"], source=f"{source}: encoder")
-    _check_own_encoder(encoder_name, encoder)
+    if encoder_name not in ENCODERS:
+        check_own_encoder(encoder_name, encoder)
     return RunConfig(
         method_name=method_name,
         method=method,
@@ -197,7 +199,7 @@ def read_experiment(path: Path | str) -> dict[str, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable experiment: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected the tables {', '.join(SECTIONS)}, found {_short(values)}")
+        raise ValueError(f"{path}: expected the tables {', '.join(SECTIONS)}, found {short(values)}")
     tables = {name: table for name, table in values.items() if name not in {"data", "paper", "versions", "code"}}
     _check_sections(tables, str(path))
     return tables
@@ -295,7 +297,7 @@ def name_of(settings: object) -> str | None:
     if kind in names:
         return names[kind]
     if not hasattr(kind, "__pydantic_fields__"):
-        raise TypeError(f"expected a name, a mapping or a settings object, found {_short(settings)}")
+        raise TypeError(f"expected a name, a mapping or a settings object, found {short(settings)}")
     if callable(settings):
         return f"{kind.__module__}:{kind.__qualname__}"
     raise TypeError(
@@ -318,39 +320,6 @@ def one_of(known: Iterable[str], value: object, *, name: str) -> None:
     values = list(known)
     if value not in values:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, values))}, found {value!r}")
-
-
-def _check_moments(split: Splitting, source: str) -> None:
-    """Refuses shares beside the moments that they would give; those of the default may stand there, as in a record."""
-    if not isinstance(split, ByTime) or split.validation_from is None or split.test_from is None:
-        return
-    if split.shares != ByTime().shares:
-        raise ValueError(
-            f"{source}: shares={split.shares} do nothing beside validation_from={split.validation_from!r} and "
-            f"test_from={split.test_from!r}; give the shares or the two moments"
-        )
-
-
-def _check_own_encoder(name: str, settings: Any) -> None:
-    """Refuses settings of an encoder of the user's own that lack what all others have."""
-    if name in ENCODERS:
-        return
-    needed = {
-        "width": "the width of the item table that the encoder reads",
-        "max_length": "the most recent items of a history that the encoder reads",
-    }
-    for field, what in needed.items():
-        found = getattr(settings, field, None)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-            shown = f"no {field}" if found is None else f"{field} = {_short(found)}"
-            raise ValueError(
-                f"encoder {name!r}: its settings class has {shown}; expected a whole number of at least 1, {what}"
-            )
-    if not callable(settings):
-        raise ValueError(
-            f"encoder {name!r}: its settings class cannot be called; expected a method __call__(self, items) that "
-            "gives the encoder over an item table"
-        )
 
 
 def _imported(name: str, kind: str, known: Mapping[str, object]) -> type[Any]:
@@ -383,7 +352,7 @@ def _start(values: Mapping[str, object], source: str) -> RunConfig | str | None:
     if not isinstance(table, Mapping) or "method" not in table:
         raise ValueError(
             f"{source}: section {START!r} holds the SHA-256 of weights alone, or the tables of an experiment, found "
-            f"{_short(table)}"
+            f"{short(table)}"
         )
     return from_record(table, source=f"{source}: {START}")
 
@@ -396,12 +365,6 @@ def _check_sections(values: Mapping[str, object], source: str) -> None:
             named = isinstance(table, str) and section not in {"training", START}
             how = f"; write [{section}] and below it name = {table!r}" if named else ""
             raise ValueError(f"{source}: section {section!r} must be a table, found {table!r}{how}")
-
-
-def _short(value: object) -> str:
-    """Gives a value as it is shown in an error: a table or a list of many rows would fill the screen."""
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"a {type(value).__name__}"
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
