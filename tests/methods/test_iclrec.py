@@ -348,16 +348,20 @@ def test_the_same_generators_give_the_same_terms() -> None:
 
 
 @pytest.mark.parametrize("instances", ["whole", "prefixes"])
-@pytest.mark.parametrize(("assignment", "warm_start"), [("e_step", False), ("batch", True)])
+@pytest.mark.parametrize(
+    ("assignment", "warm_start", "padding"),
+    [("e_step", False, "none"), ("batch", True, "none"), ("batch", True, "data")],
+)
 def test_a_run_resumed_inside_an_epoch_ends_bit_identical(
-    instances: Instances, assignment: Any, warm_start: bool, tmp_path: Path
+    instances: Instances, assignment: Any, warm_start: bool, padding: Any, tmp_path: Path
 ) -> None:
-    config = ICLRecConfig(clusters=(3, 5), assignment=assignment, warm_start=warm_start, restarts=2)
+    config = ICLRecConfig(clusters=(3, 5), assignment=assignment, warm_start=warm_start, restarts=2, padding=padding)
+    backbone = dataclasses.replace(LIVELY, positions="end")
     size = 10 if instances == "whole" else 80
     training = TrainingConfig(epochs=2, batch_size=size, patience=None, instances=instances)
 
     def trainer(folder: Path | None) -> Trainer:
-        one = method(config, train_set(instances), LIVELY)
+        one = method(config, train_set(instances), backbone)
         return Trainer(one, training, lambda encoder: {"NDCG@20": 0.0}, folder=folder)
 
     torch.manual_seed(5)

@@ -122,7 +122,7 @@ class Logs:
         """
         if name not in self._known:
             path, origin = self.path(name), self.origins.get(name)
-            how = {} if origin is None else {key: value for key, value in asdict(origin).items() if key != "of"}
+            how = {} if origin is None else asdict(origin.reading)
             self._known[name] = None if path is None else data_record(read(str(path), **how))
         return self._known[name]
 
