@@ -66,19 +66,24 @@ def items_by_user(
         TypeError: if a key of a mapping is neither a string nor an integer.
         ValueError: if two keys of a mapping are the same id.
     """
-    keys: Mapping[str, Any] | Vocabulary
-    keys = given.user_ids if isinstance(given, InteractionLog) else {as_id(one, what="a user id"): one for one in given}
-    if len(keys) < (len(given.user_ids) if isinstance(given, InteractionLog) else len(given)):
+    if isinstance(given, InteractionLog):
+        _check_entries(users, given.user_ids, what=what)
+        return encode_log(given, given.user_ids.encode(users), known, unknown=unknown, what=what)
+    keys = {as_id(one, what="a user id"): one for one in given}
+    if len(keys) < len(given):
         raise ValueError(f"{what}: two users have one id, as an integer and as its decimal string; keep one of them")
+    _check_entries(users, keys, what=what)
+    if not users:
+        return iter(())
+    return encode_blocks(
+        rows_of([given[keys[user]] for user in users], what=what)[0], known, unknown=unknown, what=what
+    )
+
+
+def _check_entries(users: Sequence[str], keys: Mapping[str, object] | Vocabulary, *, what: str) -> None:
     missing = [user for user in users if user not in keys]
     if missing:
         raise KeyError(
             f"{what}: {named(missing)} without an entry, {len(missing)} of {len(users)} users in all; give them one, "
             "which may be empty, or name the users to answer for"
         )
-    if isinstance(given, InteractionLog):
-        return encode_log(given, given.user_ids.encode(users), known, unknown=unknown, what=what)
-    rows = [given[keys[user]] for user in users] if isinstance(keys, Mapping) else []
-    if not rows:
-        return iter(())
-    return encode_blocks(rows_of(rows, what=what)[0], known, unknown=unknown, what=what)
