@@ -33,8 +33,12 @@ class Scene:
     def together(self, *asked: Callable[[Batcher], Awaitable[Any]]) -> list[Any]:
         """Gives the answers to requests that all come while the model is at work."""
 
+        def work(model: Recommender, rows: list[Any]) -> list[Any]:
+            self._work(model)
+            return rows
+
         async def all_of_them() -> list[Any]:
-            first = asyncio.ensure_future(self.batcher.ask(self._work, size=1))
+            first = asyncio.ensure_future(self.batcher.ask_of_each(Each([None], work, ("work",))))
             while not self._at_work.is_set():
                 await asyncio.sleep(0.001)
             tasks = [asyncio.ensure_future(one(self.batcher)) for one in asked]
@@ -209,16 +213,17 @@ def test_stopping_answers_what_waits(bundle: Path) -> None:
     assert [len(_items(one)[0]) for one in asyncio.run(ask_and_stop())] == [3, 3, 3]
 
 
-def test_what_is_asked_of_the_model_itself_gets_its_own_error(bundle: Path) -> None:
-    def refuse(model: object) -> None:
-        del model
+def test_what_is_asked_of_rows_gets_its_own_error(bundle: Path) -> None:
+    def refuse(model: object, rows: list[Any]) -> list[Any]:
+        del model, rows
         raise KeyError("nothing of the kind")
 
     found = Scene(bundle).together(
-        lambda batcher: batcher.ask(refuse, size=1), lambda batcher: batcher.ask(lambda _: 7, size=1)
+        lambda batcher: batcher.ask_of_each(Each([1], refuse, ("refused",))),
+        lambda batcher: batcher.ask_of_each(Each([1], lambda _, rows: [7 for _ in rows], ("seven",))),
     )
     assert isinstance(found[0], KeyError)
-    assert found[1].value == 7
+    assert found[1].value == [7]
 
 
 def _vectors(calls: list[int], *histories: list[str], question: tuple[object, ...] = ("vectors", "drop")) -> Any:

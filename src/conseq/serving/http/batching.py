@@ -97,18 +97,13 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """A request in the queue: for recommendations, or for anything else that the model has to be asked."""
+    """A request in the queue: for recommendations, or for something of each row."""
 
-    asked: Asked | Each | Callable[[Recommender], Any]
+    asked: Asked | Each
     size: int
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
     since: float = field(default_factory=time.monotonic)
-
-    @property
-    def alike(self) -> object:
-        """What other requests must have in common with this one to be answered with it."""
-        return self.asked.question if isinstance(self.asked, Asked | Each) else self
 
 
 class Batcher:
@@ -178,22 +173,6 @@ class Batcher:
         answer: Answered[Recommended] = await self._ask(asked, len(asked.histories))
         return answer
 
-    async def ask(self, of: Callable[[Recommender], T], *, size: int) -> Answered[T]:
-        """Gives what ``of`` gives for the model.
-
-        Args:
-            of: Called in the model's thread, and by itself.
-            size: As how many histories it counts while it waits.
-
-        Returns:
-            Its result.
-
-        Raises:
-            BusyError: if the model cannot be asked now.
-        """
-        answer: Answered[T] = await self._ask(of, size)
-        return answer
-
     async def ask_of_each(self, asked: Each) -> Answered[list[Any]]:
         """Gives what is asked of each row, in one call of the model with the requests of the same question that wait.
 
@@ -209,7 +188,7 @@ class Batcher:
         answer: Answered[list[Any]] = await self._ask(asked, len(asked.rows))
         return answer
 
-    async def _ask(self, asked: Asked | Each | Callable[[Recommender], Any], size: int) -> Any:
+    async def _ask(self, asked: Asked | Each, size: int) -> Any:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(asked, max(1, size), loop.create_future(), loop)
         with self._changed:
@@ -257,7 +236,7 @@ class Batcher:
             elif isinstance(one.asked, Asked) and may_be_refused(model.recommender, one.asked):
                 self._answered(model, [one])  # alone, so that nothing else is asked again
             else:
-                groups.setdefault(one.alike, []).append(one)
+                groups.setdefault(one.asked.question, []).append(one)
         for group in groups.values():
             if not self._answered(model, group):
                 for one in group:
@@ -281,8 +260,6 @@ class Batcher:
         if each:
             return answers_of_each(recommender, each)
         asked = [one.asked for one in group if isinstance(one.asked, Asked)]
-        if not asked:
-            return [one.asked(recommender) for one in group if not isinstance(one.asked, Asked | Each)]
         found = recommended(recommender, asked)
         self._observe(sum(len(one.histories) for one in asked))
         return found
