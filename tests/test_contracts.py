@@ -419,6 +419,7 @@ def test_an_update_moves_its_group_only_and_no_view_writes_into_the_data(name: s
     groups = []
     for group, terms in one.updates(batch, trainer.rng):
         before = state(one)
+        assert all(term.requires_grad for term in terms.values()), terms
         trainer._step(group, terms)
         own = {id(parameter) for parameter in one.groups()[group].parameters()}
         for parameter_name, parameter in one.named_parameters():

@@ -29,6 +29,7 @@ from conseq.report.sources import collect
 from conseq.report.stored import Stored, stored
 from conseq.run.runner import data_record
 from conseq.serving.bundle import save_bundle
+from conseq.study.logs import prepared_beside
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -142,6 +143,26 @@ def test_a_log_is_found_by_its_hash_where_it_has_another_name(runs: Path, data: 
     assert model.subject is not None
     assert dict(said(model))["data"].startswith("renamed (150 users")
     assert model.facts.column == "kinds"
+
+
+@pytest.mark.parametrize("given", ["run", "bundle"])
+def test_a_log_that_a_study_prepared_lies_beside_its_runs(given: str, runs: Path, data: Path, tmp_path: Path) -> None:
+    (data / "toy").rename(data / "other")
+    log = read(str(data / "other"))
+    shutil.rmtree(data / "other")
+    save(log, runs / "toy" / "logs" / "data")
+    run = runs / "toy" / "sasrec"
+    asked = [run if given == "run" else run / "bundle"]
+    beside = prepared_beside(asked)
+    assert beside == {"toy": runs / "toy" / "logs" / "data"}
+    logs = KnownLogs(data, beside)
+    (told,) = stored(asked, logs)
+    assert (told.log, told.missing) == ("toy", "")
+    assert load_model(told, logs).subject is not None
+    lines: list[str] = []
+    page = report([runs], tmp_path / "site", data=data, say=lines.append).parent / "maps.html"
+    assert "map of users" in page.read_text(encoding="utf-8").lower()
+    assert not [line for line in lines if "left out" in line]
 
 
 def test_another_log_of_the_right_name_is_not_shown_as_the_models_own(runs: Path, data: Path, tmp_path: Path) -> None:

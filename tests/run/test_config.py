@@ -153,16 +153,21 @@ def test_what_is_no_setting_of_the_training_is_refused_as_its_default(name: str,
 @pytest.mark.parametrize(
     ("method", "training", "epochs"),
     [
-        ({}, {}, 200),
-        ({"pretrain": 40}, {}, 140),
-        ({"pretrain": 0}, {}, 100),
-        ({"pretrain": 40}, {"epochs": 40}, 40),
+        ({"name": "s3rec"}, {}, 200),
+        ({"name": "s3rec", "pretrain": 40}, {}, 140),
+        ({"name": "s3rec", "pretrain": 0}, {}, 100),
+        ({"name": "s3rec", "pretrain": 40}, {"epochs": 40}, 40),
+        ({"name": "dssrec"}, {}, 130),
+        ({"name": "srma"}, {}, 100),
+        ({"name": "srma", "complement": 20}, {}, 120),
+        ({"name": "ecl_sr", "pretrain": 5}, {}, 105),
     ],
 )
-def test_s3rec_has_the_usual_epochs_after_those_that_pretrain(
+def test_a_method_has_the_usual_epochs_after_those_of_its_first_stage(
     method: dict[str, Any], training: dict[str, Any], epochs: int
 ) -> None:
-    found = from_record({"method": {"name": "s3rec", **method}, "training": training}, source="test")
+    assert TrainingConfig().epochs == 100
+    found = from_record({"method": method, "training": training}, source="test")
     assert found.training.epochs == epochs
     assert from_record(found.record(), source="again") == found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -23,6 +25,7 @@ from conseq.nn.items import ItemTable
 from conseq.run import runner, trying
 from conseq.run.config import from_record
 from conseq.run.trying import check_own_parts
+from conseq.training.records import read_metrics
 
 
 class Mean(Encoder):
@@ -99,6 +102,14 @@ class Detached(Method[Encoder]):
         return {"small": loss.detach(), "half": 0.5 * loss.detach()}
 
 
+class HalfDetached(Detached):
+    """A loss of which one term moves nothing."""
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
+        loss = self.encoder(batch.history).square().mean()
+        return {"small": 0.5 * loss.detach(), "whole": loss}
+
+
 class Own(NextItem):
     """The baseline under a name of the user's own."""
 
@@ -139,10 +150,15 @@ def test_a_loss_without_a_gradient_is_told_by_its_terms() -> None:
         runner.run(config(MeanConfig(), f"{__name__}:Detached"), log())
 
 
-def test_another_error_of_torch_stays_what_it_is() -> None:
-    method = runner.build(config(MeanConfig()), leave_one_out(log()), torch.device("cpu"))
-    with pytest.raises(RuntimeError, match="of my own"), trying.telling_of_no_gradient(method):
-        raise RuntimeError("of my own: does not require grad")
+def test_a_term_without_a_gradient_is_told_beside_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.run(config(MeanConfig(), f"{__name__}:HalfDetached"), log(), folder=tmp_path / "run", show="lines")
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert len(told) == 2
+    assert all(re.search(r"  small \d\.\d{4} \(no gradient\)  whole \d\.\d{4}  validation", line) for line in told)
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [one["without_gradient"] for one in records] == [["small"], ["small"]]
 
 
 def test_the_look_moves_no_number_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

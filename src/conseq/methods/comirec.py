@@ -11,7 +11,7 @@ where S is the sample (or, with ``cross_entropy``, the catalogue).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -69,6 +69,12 @@ class ComiRec(Method[MultiInterest]):
             log_q=config.log_q,
             shared=config.shared_negatives,
         )
+
+    @staticmethod
+    def training_defaults(config: ComiRecConfig) -> dict[str, Any]:
+        """It is trained on prefixes."""
+        del config
+        return {"instances": "prefixes"}
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the term ``next_item``."""

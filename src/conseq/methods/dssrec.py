@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -25,7 +25,7 @@ from conseq.encoders.attentive import attend
 from conseq.encoders.encoder import Backbone, TokenEncoder
 from conseq.methods.method import Terms
 from conseq.methods.prediction import Loss, Prediction, states_to_predict_from
-from conseq.methods.staged import Staged
+from conseq.methods.staged import Staged, epochs_after
 from conseq.views.augment import random_below
 from conseq.views.completed import completed
 
@@ -83,6 +83,11 @@ class DSSRec(Staged[TokenEncoder]):
             log_q=config.log_q,
         )
         self.intents = Intents(config.intents, backbone.width, self.encoder.max_length)
+
+    @staticmethod
+    def training_defaults(config: DSSRecConfig) -> dict[str, Any]:
+        """As many epochs as other methods have are left after those that pretrain."""
+        return epochs_after(config.pretrain)
 
     def groups(self) -> dict[str, nn.Module]:
         """Gives the two stages, which both hold the encoder."""

@@ -10,7 +10,7 @@ is the encoder itself, finds them).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -24,8 +24,9 @@ from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.bert4rec import BERT4Rec, BERT4RecConfig
 from conseq.encoders.encoder import Backbone, Encoder, TokenEncoder
 from conseq.encoders.gru4rec import GRU4Rec
-from conseq.methods.method import Method, Terms
+from conseq.methods.method import Terms
 from conseq.methods.prediction import Loss, Prediction
+from conseq.methods.staged import Staged, epochs_after
 from conseq.nn import pooling
 from conseq.objectives.contrast import one_way_info_nce
 from conseq.objectives.detection import fill_in, masked_item, replaced_item_detection
@@ -107,7 +108,7 @@ class ECLSRConfig:
     """Dropout of the generator's attention probabilities."""
 
 
-class ECLSR(Method[TokenEncoder]):
+class ECLSR(Staged[TokenEncoder]):
     """Next item, contrast of mild views, and a generator whose edits the encoder itself detects.
 
     Args:
@@ -120,10 +121,8 @@ class ECLSR(Method[TokenEncoder]):
             generator is to be pretrained longer than trained.
     """
 
-    epoch: Tensor
-
     def __init__(self, config: ECLSRConfig, train: TrainSet, backbone: Backbone[TokenEncoder]) -> None:
-        super().__init__(train, backbone)
+        super().__init__(train, backbone, config.pretrain)
         _check_direction(config, self.encoder)
         self.config = config
         self.prediction = Prediction(
@@ -142,26 +141,16 @@ class ECLSR(Method[TokenEncoder]):
         joins = config.detection > 0 and config.condition == "concatenation"
         self.join = _linear(2 * width, width) if joins else None
         _check_pretraining(config, self.generator)
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
-    def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
-        """Notes the epoch, by which the generator is pretrained or frozen."""
-        self.epoch.fill_(epoch)
-
-    @property
-    def first_epochs(self) -> int:
-        """The epochs that train the generator alone."""
-        return self.config.pretrain
+    @staticmethod
+    def training_defaults(config: ECLSRConfig) -> dict[str, Any]:
+        """As many epochs as other methods have are left after those of the generator alone."""
+        return epochs_after(config.pretrain)
 
     @property
     def frozen(self) -> bool:
         """Whether the generator is trained no more."""
         return 0 < self.config.freeze_after < int(self.epoch)
-
-    @property
-    def pretraining(self) -> bool:
-        """Whether the generator alone is trained."""
-        return self.config.pretrain > 0 and int(self.epoch) <= self.config.pretrain
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the terms ``next_item``, ``invariance``, ``generation`` and ``detection`` (eq. 16).
@@ -171,7 +160,7 @@ class ECLSR(Method[TokenEncoder]):
         config, seqs = self.config, batch.history
         edited, generation = self.edited(batch, rng)
         generating = {} if generation is None else {"generation": config.generation * generation}
-        if self.pretraining:
+        if self.in_first_stage:
             return generating
         views = [seqs]
         if config.invariance and config.mild == "dropout":

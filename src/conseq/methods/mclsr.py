@@ -9,7 +9,7 @@ common items and items with common users. Only the current interest serves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import scipy  # which loads scipy.sparse where it is first used
 import torch
@@ -104,6 +104,12 @@ class MCLSR(Method[Encoder]):
             log_q=config.log_q,
             shared=config.shared_negatives,
         )
+
+    @staticmethod
+    def training_defaults(config: MCLSRConfig) -> dict[str, Any]:
+        """It is trained on prefixes."""
+        del config
+        return {"instances": "prefixes"}
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Terms:
         """Gives the terms ``next_item``, ``interest``, ``user_features`` and ``item_features`` (eq. 15)."""

@@ -46,6 +46,19 @@ class Method(nn.Module, Generic[E]):
         self.encoder = backbone(ItemTable(train.n_items, backbone.width))
         _check_encoder(self.encoder, type(self))
 
+    @staticmethod
+    def training_defaults(config: Any) -> dict[str, Any]:
+        """Gives what the training has where nobody says otherwise, if it is not what all others have.
+
+        Args:
+            config: The method's settings.
+
+        Returns:
+            Settings of the training by name, such as ``{"instances": "prefixes"}``.
+        """
+        del config
+        return {}
+
     @property
     def first_epochs(self) -> int:
         """Epochs of a first stage that trains something else than the next item; 0 where there is none."""

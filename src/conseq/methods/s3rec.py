@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -25,8 +25,9 @@ from conseq.data.train_set import Batch, TrainSet
 from conseq.encoders.encoder import Backbone, TokenEncoder
 from conseq.encoders.gru4rec import GRU4Rec
 from conseq.encoders.selected import last_states, states_at
-from conseq.methods.method import Method, Terms
+from conseq.methods.method import Terms
 from conseq.methods.prediction import Loss, Prediction, states_to_predict_from
+from conseq.methods.staged import Staged, epochs_after
 from conseq.signals.categories import ItemCategories, read_categories
 from conseq.views.augment import random_below, random_like
 from conseq.views.completed import completed, prefixes
@@ -70,7 +71,7 @@ class S3RecConfig:
     """What AAP reads: the item's vector (eq. 5), or the encoder's state of it (the authors' code)."""
 
 
-class S3Rec(Method[TokenEncoder]):
+class S3Rec(Staged[TokenEncoder]):
     """Pretraining in the first epochs, next item after them.
 
     Each stage has an optimizer of its own, as its authors' two scripts have. An epoch of the pretraining makes several
@@ -88,10 +89,8 @@ class S3Rec(Method[TokenEncoder]):
             attributes do not fit the log; if a user has met every item.
     """
 
-    epoch: Tensor
-
     def __init__(self, config: S3RecConfig, train: TrainSet, backbone: Backbone[TokenEncoder]) -> None:
-        super().__init__(train, backbone)
+        super().__init__(train, backbone, config.pretrain)
         _check(config, self.encoder)
         self.config = config
         self.prediction = Prediction(
@@ -101,7 +100,6 @@ class S3Rec(Method[TokenEncoder]):
             calibration=config.calibration,
             log_q=config.log_q,
         )
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
         width, pretrains = backbone.width, config.pretrain > 0
         items = pretrains and config.item > 0
         self.unmet = UniformNegatives(train.sequences, train.sequence_users, train.n_items) if items else None
@@ -112,15 +110,10 @@ class S3Rec(Method[TokenEncoder]):
         self.associated_map = _map(width) if described and config.associated else None
         self.masked_map = _map(width) if described and config.masked else None
 
-    @property
-    def first_epochs(self) -> int:
-        """The epochs that pretrain."""
-        return self.config.pretrain
-
-    @property
-    def pretraining(self) -> bool:
-        """Whether this epoch pretrains."""
-        return int(self.epoch) <= self.config.pretrain
+    @staticmethod
+    def training_defaults(config: S3RecConfig) -> dict[str, Any]:
+        """As many epochs as other methods have are left after those that pretrain."""
+        return epochs_after(config.pretrain)
 
     def groups(self) -> dict[str, nn.Module]:
         """Gives the two stages: the pretraining of all there is, and the encoder's training.
@@ -131,13 +124,9 @@ class S3Rec(Method[TokenEncoder]):
             return {"next": self.encoder}
         return {"pretraining": self, "next": self.encoder}
 
-    def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
-        """Notes the epoch, which tells the stage."""
-        self.epoch.fill_(epoch)
-
     def updates(self, batch: Batch, rng: torch.Generator) -> Iterator[tuple[str, Terms]]:
         """Gives the updates of a batch: several of the pretraining, or one of the next item."""
-        if not self.pretraining:
+        if not self.in_first_stage:
             yield "next", self.loss(batch, rng)
             return
         seqs, users = self.sequences(batch)

@@ -9,7 +9,7 @@ trained before makes of the whole history (encoder complementing).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -22,7 +22,7 @@ from conseq.encoders.encoder import Backbone
 from conseq.encoders.srma import SRMAEncoder
 from conseq.methods.method import Terms
 from conseq.methods.prediction import Loss, Prediction
-from conseq.methods.staged import Staged
+from conseq.methods.staged import Staged, epochs_after
 from conseq.nn import pooling
 from conseq.nn.items import ItemTable
 from conseq.objectives.aligned import aligned_info_nce
@@ -111,6 +111,11 @@ class SRMA(Staged[SRMAEncoder]):
         }
         self.view = OneOf[Sequences](tuple(known[name] for name in config.operators))
         self.other = backbone(ItemTable(train.n_items, backbone.width)) if config.complement else None
+
+    @staticmethod
+    def training_defaults(config: SRMAConfig) -> dict[str, Any]:
+        """As many epochs as other methods have are left after those of the other encoder."""
+        return epochs_after(config.complement)
 
     def groups(self) -> dict[str, nn.Module]:
         """Gives the encoder and, where it is complemented, the other one, which is trained first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,21 @@ from conseq.encoders.encoder import Backbone, Encoder
 from conseq.methods.method import Method
 
 E = TypeVar("E", bound=Encoder)
+
+# The default of TrainingConfig, which methods know nothing of; a test holds the two together.
+_USUAL_EPOCHS = 100
+
+
+def epochs_after(first: int) -> dict[str, Any]:
+    """Gives defaults of a training in which a second stage has as many epochs as other methods have in all.
+
+    Args:
+        first: The epochs of the first stage.
+
+    Returns:
+        The setting ``epochs``; nothing where there is no first stage.
+    """
+    return {"epochs": first + _USUAL_EPOCHS} if first else {}
 
 
 class Staged(Method[E]):
@@ -40,7 +55,7 @@ class Staged(Method[E]):
     @property
     def in_first_stage(self) -> bool:
         """Whether this epoch belongs to the first stage."""
-        return int(self.epoch) <= self._first
+        return self._first > 0 and int(self.epoch) <= self._first
 
     def begin_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """Notes the epoch, which tells the stage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,17 +17,19 @@ class KnownLogs:
 
     Args:
         root: The folder.
+        beside: Logs that lie elsewhere, by name, such as those that a study prepared beside its runs.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, beside: Mapping[str, Path] | None = None) -> None:
         self.root = root
+        self._beside = dict(beside or {})
         self._logs = Logs(root)
         self._hashes: dict[str, frozenset[str]] = {}
         self._last: tuple[str, InteractionLog] | None = None
 
     def has(self, name: str) -> bool:
         """Gives whether a log is called ``name``."""
-        return self._logs.path(name) is not None
+        return self._path(name) is not None
 
     def log(self, name: str) -> InteractionLog:
         """Gives the log called ``name``.
@@ -41,7 +44,7 @@ class KnownLogs:
             FileNotFoundError: if there is none.
             ValueError: if it is damaged.
         """
-        path = self._logs.path(name)
+        path = self._path(name)
         if path is None:
             raise FileNotFoundError(f"{self.root} has no log called {name!r}")
         if self._last is None or self._last[0] != name:
@@ -63,6 +66,9 @@ class KnownLogs:
             return name
         return None if wanted is None else next((one for one in self._names() if self._is(one, wanted)), None)
 
+    def _path(self, name: str) -> Path | None:
+        return self._logs.path(name) or self._beside.get(name)
+
     def _is(self, name: str, wanted: str) -> bool:
         with suppress(OSError, ValueError):  # what lies there may be no log at all, and no model need miss it
             return wanted in self._hashes_of(name)
@@ -78,5 +84,5 @@ class KnownLogs:
 
     def _names(self) -> list[str]:
         entries = self.root.iterdir() if self.root.is_dir() else ()
-        names = {entry.name if entry.is_dir() else entry.stem for entry in entries}
+        names = {entry.name if entry.is_dir() else entry.stem for entry in entries} | self._beside.keys()
         return sorted(name for name in names if self.has(name))

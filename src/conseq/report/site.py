@@ -32,6 +32,7 @@ from conseq.report.results import results
 from conseq.report.sources import collect, tables_of
 from conseq.report.stored import Stored, stored
 from conseq.report.style import Picture, Value
+from conseq.study.logs import prepared_beside
 
 FORMAT = "conseq-report"
 MANIFEST = "report.json"
@@ -72,7 +73,7 @@ def write(
     shown = [one for table in tables if table.has_runs for one in table.own.values()]
     pages = [*studies, *dataset_pages(found, shown, slug)]
     if pictures:
-        logs = None if data is None else KnownLogs(data)
+        logs = None if data is None else KnownLogs(data, prepared_beside(sources.models))
         known = stored(sources.models, logs, sources.records)
         pages += _model_pages(known, logs, say)
     counted = overview(tables, pages, sources.records)

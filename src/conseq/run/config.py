@@ -8,7 +8,7 @@ import importlib
 import json
 import tomllib
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,26 +82,6 @@ OWN_ENCODERS = {
 """Encoders that methods are made for."""
 
 
-def _of_prefixes(settings: Any) -> dict[str, Any]:
-    """Of methods that can be trained on prefixes alone."""
-    del settings
-    return {"instances": "prefixes"}
-
-
-def _after_pretraining(settings: Any) -> dict[str, Any]:
-    """Of a method whose first epochs pretrain: as many epochs as others have are left for the next item."""
-    return {"epochs": settings.pretrain + TrainingConfig().epochs}
-
-
-_TRAININGS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "comirec": _of_prefixes,
-    "mclsr": _of_prefixes,
-    "s3rec": _after_pretraining,
-}
-TRAINING_DEFAULTS = "training_defaults"
-"""What a method of the user's own calls its function from its settings to its :func:`training_defaults`."""
-
-
 def own_encoder(method_name: str) -> str:
     """Gives the encoder of a method where none is named: the one that it is made for, else ``sasrec``."""
     return OWN_ENCODERS.get(method_name, "sasrec")
@@ -110,7 +90,7 @@ def own_encoder(method_name: str) -> str:
 def training_defaults(method_name: str, settings: Any) -> dict[str, Any]:
     """Gives what the training of a method has where nothing else is said, if it is not what all others have.
 
-    A method of the user's own says it by a static method of this name, called on its settings.
+    It is the method's own to say: :meth:`conseq.methods.method.Method.training_defaults`.
 
     Args:
         method_name: A name in ``METHODS`` or ``package.module:Class``.
@@ -122,14 +102,8 @@ def training_defaults(method_name: str, settings: Any) -> dict[str, Any]:
     Raises:
         ValueError: if a method of the user's own gives something other than settings of the training.
     """
-    if method_name in METHODS:
-        own = _TRAININGS.get(method_name)
-        return {} if own is None else own(settings)
-    asked = getattr(method_class(method_name)[0], TRAINING_DEFAULTS, None)
-    if asked is None:
-        return {}
-    found = asked(settings)
-    source = f"method {method_name!r}: {TRAINING_DEFAULTS}"
+    found: object = method_class(method_name)[0].training_defaults(settings)
+    source = f"method {method_name!r}: training_defaults"
     if not isinstance(found, Mapping):
         raise ValueError(
             f"{source}: expected settings of the training by name, such as {{'epochs': 200}}, found {short(found)}"

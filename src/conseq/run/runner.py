@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 
 from conseq.data.log import InteractionLog
@@ -27,12 +24,12 @@ from conseq.evaluation.tables import LEFT_OUT
 from conseq.methods.method import Method
 from conseq.run.config import RunConfig, method_class, one_of, shown_name
 from conseq.run.folder import claimed
-from conseq.run.provenance import versions
+from conseq.run.saving import data_record, digest, save_encoder
 from conseq.run.stages import say_before_training, say_what_the_pick_lacks
 from conseq.run.starting import begin, check_made_by, weights_of
-from conseq.run.trying import SettingsError, check_own_parts, of_the_settings, telling_of_no_gradient
+from conseq.run.trying import SettingsError, check_own_parts, of_the_settings
 from conseq.run.watching import Show, finishing_the_step, watchers
-from conseq.serving.bundle import encoder_name, save_bundle
+from conseq.serving.bundle import encoder_name
 from conseq.training.trainer import Stopped, Trainer
 
 History = Literal["exclude", "keep"]
@@ -295,15 +292,8 @@ def save(outcome: Outcome, log: InteractionLog, folder: Path) -> None:
         log: What it was trained on; gives the outside ids.
         folder: Where the bundle goes.
     """
-    provenance = {
-        **outcome.config.record(),
-        "data": data_record(log),
-        "versions": versions(),
-        "best_epoch": outcome.best_epoch,
-        "metrics": {str(one.protocol): one.metrics for one in outcome.evaluations.values()},
-    }
-    counts = np.bincount(log.items, minlength=log.n_items + 1)[1:]
-    save_bundle(outcome.encoder, outcome.config.encoder, log.item_ids, folder, provenance, counts=counts)
+    metrics = {str(one.protocol): one.metrics for one in outcome.evaluations.values()}
+    save_encoder(outcome.encoder, outcome.config, log, folder, best_epoch=outcome.best_epoch, metrics=metrics)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -334,24 +324,6 @@ def gpu_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
-def data_record(log: InteractionLog) -> dict[str, Any]:
-    """Gives what identifies a log in a run's record."""
-    counts = {"users": log.n_users, "items": log.n_items, "interactions": len(log)}
-    source = log.manifest.get("source")
-    return {"source": source, "hash": log.manifest.get("data_hash") or digest(log), **counts}
-
-
-def digest(log: InteractionLog) -> str:
-    """Gives the SHA-256 of a log that was made in a program: of its sequences, times and outside ids."""
-    found = hashlib.sha256()
-    for array in (log.items, log.offsets, log.times):
-        if array is not None:
-            found.update(np.ascontiguousarray(array).data)
-    for ids in (log.user_ids, log.item_ids):
-        found.update(json.dumps(ids.ids).encode())
-    return found.hexdigest()
-
-
 def _validation(encoder: Encoder, split: Split, config: RunConfig) -> dict[str, float]:
     asked = parse_metric(config.training.metric)
     held = protocol(split, history=config.training.history, part="validation")
@@ -370,7 +342,7 @@ def _trained(
     try:
         with finishing_the_step(trainer):
             trainer.resume()
-            with of_the_settings(), telling_of_no_gradient(method):
+            with of_the_settings():
                 trainer.fit()
     finally:
         if bar is not None:
@@ -386,6 +358,8 @@ __all__ = [
     "Show",
     "Stopped",
     "build",
+    "data_record",
+    "digest",
     "fit",
     "judge",
     "run",

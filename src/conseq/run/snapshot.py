@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from conseq.data.log import InteractionLog
 from conseq.run.config import RunConfig, from_record, read_experiment
 from conseq.run.folder import CONFIG, read_config
-from conseq.run.provenance import versions
 from conseq.run.runner import build, data_record
-from conseq.serving.bundle import save_bundle
+from conseq.run.saving import save_encoder
 from conseq.training import checkpoint
 
 CHECKPOINT = "checkpoint.pt"
@@ -55,8 +53,8 @@ def snapshot(run: Path, log: InteractionLog, out: Path) -> Snapshot:
         ValueError: if the run is finished, has validated no epoch yet, is in a first stage or of another log, or its
             folder is damaged; if ``out`` is inside it.
     """
-    config, record = _config(run), data_record(log)
-    _check(run, record["hash"], out)
+    config = _config(run)
+    _check(run, data_record(log)["hash"], out)
     path = run / CHECKPOINT
     try:
         state = checkpoint.load(path)
@@ -80,16 +78,8 @@ def snapshot(run: Path, log: InteractionLog, out: Path) -> Snapshot:
         raise ValueError(f"{path}: belongs to another configuration: {error}") from None
     method.eval()
     found = Snapshot(int(stopping["best_epoch"]), epochs, config.training.metric, float(stopping["best"]))
-    provenance = {
-        **config.record(),
-        "data": record,
-        "versions": versions(),
-        "best_epoch": found.best_epoch,
-        "unfinished": {"epochs": epochs, "of": config.training.epochs},
-        "metrics": {},
-    }
-    counts = np.bincount(log.items, minlength=log.n_items + 1)[1:]
-    save_bundle(method.encoder, config.encoder, log.item_ids, out, provenance, counts=counts)
+    unfinished = {"epochs": epochs, "of": config.training.epochs}
+    save_encoder(method.encoder, config, log, out, best_epoch=found.best_epoch, metrics={}, unfinished=unfinished)
     return found
 
 

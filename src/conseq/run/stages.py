@@ -9,10 +9,9 @@ from typing import Any, get_args
 
 from conseq.methods.method import Method
 from conseq.methods.prediction import Loss
-from conseq.run.config import TRAINING_DEFAULTS
 from conseq.training.config import TrainingConfig
 
-_CALLED = ("loss", "updates", "groups", "begin_epoch", "first_epochs", "later", TRAINING_DEFAULTS)
+_CALLED = ("loss", "updates", "groups", "begin_epoch", "first_epochs", "later", "training_defaults")
 """What a method may define for the trainer."""
 
 _OF_LOSSES = {

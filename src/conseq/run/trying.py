@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from conseq.data.sequences import Sequences
 from conseq.encoders.encoder import Encoder, TokenEncoder, scores_are_products
 from conseq.methods.method import Method
-from conseq.training.trainer import Trainer, evaluating
+from conseq.training.trainer import evaluating
 
 
 class SettingsError(ValueError):
@@ -57,37 +56,6 @@ def check_own_parts(method: Method[Any]) -> None:
             _check_encoder(encoder)
         if own:
             _check_groups(method)
-
-
-@contextmanager
-def telling_of_no_gradient(method: Method[Any]) -> Iterator[None]:
-    """Says of a loss that no gradient can be computed of which one it is.
-
-    Args:
-        method: What is trained.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        ValueError: in the place of torch's error.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        steps = [
-            frame.f_locals
-            for frame, _ in traceback.walk_tb(error.__traceback__)
-            if frame.f_code is Trainer._step.__code__
-        ]
-        if not steps or "does not require grad" not in str(error):
-            raise
-        terms = ", ".join(map(repr, steps[-1]["terms"]))
-        raise ValueError(
-            f"{type(method).__name__}: the loss of the group {steps[-1]['group']!r} has no gradient: none of its terms "
-            f"({terms}) depends on a parameter that is trained; expected scalars that are neither detached nor made "
-            "under torch.no_grad"
-        ) from None
 
 
 def _check_encoder(encoder: Encoder) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from conseq.config import settings
-from conseq.data.prepared import load
+from conseq.data.prepared import is_prepared, load
 from conseq.data.readers import prepare, read
 from conseq.data.reading import Reading, Repeats, Ties
 from conseq.run.runner import data_record
@@ -143,8 +143,25 @@ def prepared(source: Path, origin: Origin, beside: Path, data_hash: str | None) 
         ValueError: if it cannot be prepared so.
         OSError: if it cannot be written.
     """
-    folder = beside / LOGS / "data"
-    if not (folder / "manifest.json").is_file() or load(folder).manifest.get("data_hash") != data_hash:
+    folder = _prepared_in(beside)
+    if not is_prepared(folder) or load(folder).manifest.get("data_hash") != data_hash:
         folder.parent.mkdir(parents=True, exist_ok=True)
         prepare(str(source), folder, origin.reading)
     return folder
+
+
+def prepared_beside(runs: Iterable[Path]) -> dict[str, Path]:
+    """Gives the logs that a study prepared beside runs, by what the folder of the runs is called.
+
+    Args:
+        runs: Folders of runs, or bundles in them.
+
+    Returns:
+        Prepared logs; none of a folder in which there is none.
+    """
+    folders = {run.resolve().parents[depth] for run in runs for depth in (0, 1)}
+    return {one.name: _prepared_in(one) for one in sorted(folders) if is_prepared(_prepared_in(one))}
+
+
+def _prepared_in(folder: Path) -> Path:
+    return folder / LOGS / "data"

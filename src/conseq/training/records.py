@@ -151,8 +151,9 @@ class EpochLines:
 
     def line(self, record: dict[str, Any]) -> str:
         """Gives the line of a record."""
+        still = record.get("without_gradient", ())
         parts = [f"epoch {record['epoch']}/{self.epochs}"]
-        parts += [f"{name} {value:.4f}" for name, value in record["terms"].items()]
+        parts += [f"{k} {v:.4f}{' (no gradient)' if k in still else ''}" for k, v in record["terms"].items()]
         if "metrics" in record:
             parts.append(f"validation {self.metric} {record['metrics'][self.metric]:.4f}")
             parts.append(f"best epoch {record['best_epoch']}")

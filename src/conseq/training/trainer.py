@@ -46,7 +46,10 @@ class Watcher(Protocol):
         """A batch's updates are made."""
 
     def epoch_done(self, record: dict[str, Any]) -> None:
-        """An epoch is over; ``record`` holds its number, terms, metrics and seconds."""
+        """An epoch is over; ``record`` holds its number, terms, metrics and seconds.
+
+        Where a term had no gradient so far, ``without_gradient`` names it: it is added to the loss and moves nothing.
+        """
 
     def rewind(self, epoch: int) -> None:
         """Training goes on from the end of ``epoch`` (0: it begins): forget later records."""
@@ -91,6 +94,7 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.epoch, self.done, self.seconds = 1, 0, 0.0
         self.sums: dict[str, float] = {}
+        self.moving: set[str] = set()
         self.interrupted = False
         self.saved_at = time.monotonic()
 
@@ -202,6 +206,8 @@ class Trainer:
     def _close_epoch(self, n_batches: int) -> None:
         terms = {name: total / n_batches for name, total in self.sums.items()}
         record: dict[str, Any] = {"epoch": self.epoch, "terms": terms, "seconds": round(self.seconds, 3)}
+        if still := sorted(self.sums.keys() - self.moving):
+            record["without_gradient"] = still
         _check_finite(terms, self.epoch)
         self._check_weights()
         if self.epoch % self.config.every == 0 or self.epoch == self.config.epochs:
@@ -257,11 +263,14 @@ class Trainer:
     def _step(self, group: str, terms: Terms) -> None:
         _check_terms(terms, type(self.method).__name__)
         optimizer, parameters = self.optimizers[group], self.parameters[group]
+        _check_gradient(terms, group, type(self.method).__name__)
         values = {name: float(term.detach()) for name, term in terms.items()}
         _check_finite(values, self.epoch)
         for name, value in values.items():
             key = name if len(self.optimizers) == 1 else f"{group}.{name}"
             self.sums[key] = self.sums.get(key, 0.0) + value
+            if terms[name].requires_grad:
+                self.moving.add(key)
         optimizer.zero_grad(set_to_none=True)
         # Gradients go to the group's parameters and nowhere else.
         torch.autograd.backward(torch.stack(list(terms.values())).sum(), inputs=parameters)
@@ -347,6 +356,16 @@ def _check_terms(terms: object, method: str) -> None:
         if not isinstance(term, Tensor) or term.numel() != 1:
             found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
             raise TypeError(f"{method}: the term {name!r} of the loss must be a scalar tensor, found {found}")
+
+
+def _check_gradient(terms: Terms, group: str, method: str) -> None:
+    """Refuses a loss that moves nothing."""
+    if not any(term.requires_grad for term in terms.values()):
+        raise ValueError(
+            f"{method}: the loss of the group {group!r} has no gradient: none of its terms "
+            f"({', '.join(map(repr, terms))}) depends on a parameter that is trained; expected scalars that are "
+            "neither detached nor made under torch.no_grad"
+        )
 
 
 def _check_finite(terms: dict[str, float], epoch: int) -> None:

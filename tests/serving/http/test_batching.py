@@ -120,6 +120,34 @@ def test_what_is_excluded_for_all_is_asked_once(bundle: Path) -> None:
     assert _items(found[0]) == model.recommend([["a"], ["é"]], 3, exclude=["b"]).ids.tolist()
 
 
+def test_candidates_of_each_history_are_one_call_whosever_they_are(bundle: Path) -> None:
+    own = replace(QUESTION, exclude_seen=False, own_candidates=True)
+
+    def ask(histories: list[list[str]], candidates: list[list[str]], question: Question = own) -> Any:
+        return lambda batcher: batcher.recommend(Asked(question, histories, None, candidates))
+
+    scene = Scene(bundle)
+    strict = replace(own, unknown="error")
+    found = scene.together(
+        ask([["a"], ["b"]], [["é", "x"], []]),
+        ask([["é"]], [["b", "a", "007"]]),
+        ask([["a"]], [["b"]], strict),
+        ask([["a"]], [["x"]], strict),
+        _recommend(["a"]),
+    )
+    assert scene.batches == [3, 1, 1]
+    assert _items(found[0]) == [["é"], []]
+    assert (
+        _items(found[1])
+        == scene.live.model.recommender.recommend(
+            [["é"]], 3, exclude_seen=False, candidates=["a", "b", "007"]
+        ).ids.tolist()
+    )
+    assert _items(found[2]) == [["b"]]
+    assert isinstance(found[3], KeyError)
+    assert "x" in str(found[3])
+
+
 def test_what_has_waited_for_too_long_is_sent_away(bundle: Path) -> None:
     scene = Scene(bundle, seconds=0.05, work=0.2)
     found = scene.together(_recommend(["a"]))

@@ -56,6 +56,8 @@ def test_histories_get_a_list_each_and_ids_may_be_integers(client: Any, model: R
     [
         ({"exclude_seen": False}, {"exclude_seen": False}),
         ({"candidates": ["b", "007", 5]}, {"candidates": ["b", "007", "5"]}),
+        ({"candidates": [["b", 5], ["a", "nowhere"]]}, {"candidates": [["b", "5"], ["a"]]}),
+        ({"candidates": [["b"], []], "exclude": ["b"]}, {"candidates": [["b"], []], "exclude": ["b"]}),
         ({"exclude": ["b", "nowhere"]}, {"exclude": ["b"]}),
         ({"exclude": [["b"], []]}, {"exclude": [["b"], []]}),
         ({"exclude": []}, {}),
@@ -158,6 +160,8 @@ REFUSALS = [
     ("/recommend", {"history": ["a"], "candidates": ["x"]}, "candidates: none of them is a known item"),
     ("/recommend", {"history": ["a"], "exclude": [["b"], ["b"]]}, "key 'exclude': 2 lists for 1 histories"),
     ("/recommend", {"histories": [["a"]] * 2, "exclude": [["b"], "b"]}, "key 'exclude': row 1 is 'b'"),
+    ("/recommend", {"histories": [["a"]] * 2, "candidates": [["b"]]}, "key 'candidates': 1 lists for 2 histories"),
+    ("/recommend", {"history": ["a"], "candidates": []}, "candidates: none of them is a known item"),
     ("/recommend", {"histories": [["a"]] * 1001}, "key 'histories': 1001, but a request may have at most 1000"),
     ("/recommend", {"users": ["7"]}, "this service was started without a log"),
     ("/similar", {}, "give one of the keys 'item' and 'items'"),

@@ -36,6 +36,7 @@ class Question:
     unknown: Unknown
     on_empty: OnEmpty
     exclude: tuple[str, ...] = ()
+    own_candidates: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,13 @@ class Asked:
         question: What is asked of every history.
         histories: Item ids of each.
         exclude: Items never recommended, for each history; None for none, or where the question has some for all.
+        candidates: The only items recommended, for each history; empty but where the question says ``own_candidates``.
     """
 
     question: Question
     histories: Sequence[Sequence[str]]
     exclude: Sequence[Sequence[str]] | None
+    candidates: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,11 +304,12 @@ def recommended(recommender: Recommender, asked: Sequence[Asked]) -> list[Recomm
     exclude: Any = question.exclude or None
     if any(one.exclude for one in asked):
         exclude = [row for one in asked for row in one.exclude or [[]] * len(one.histories)]
+    among: Any = [row for one in asked for row in one.candidates] if question.own_candidates else question.candidates
     found = recommender.recommend(
         [row for one in asked for row in one.histories],
         question.k,
         exclude_seen=question.exclude_seen,
-        candidates=question.candidates,
+        candidates=among,
         exclude=exclude,
         unknown=question.unknown,
         on_empty=question.on_empty,

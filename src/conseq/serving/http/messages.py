@@ -41,8 +41,8 @@ class RecommendRequest(HistoriesRequest):
     """Items to recommend for each."""
     exclude_seen: bool = True
     """Never recommend what is in the history."""
-    candidates: Ids | None = None
-    """Recommend only these."""
+    candidates: IdsOrRows | None = None
+    """Recommend only these: one list for all histories, or one for each."""
     exclude: IdsOrRows | None = None
     """Never recommend these: one list for all histories, or one for each."""
     on_empty: OnEmpty | None = None

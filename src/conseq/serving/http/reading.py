@@ -42,20 +42,25 @@ class Reader:
 
         Raises:
             RefusedError: if it asks for too much or names a user who is unknown, an id is neither a string nor an
-                integer, or its lists to exclude are not one for each history.
+                integer, or its lists to exclude, or of candidates, are not one for each history.
         """
         histories = self.histories(request, _numbers(request.candidates, request.exclude))
         self._check_k(request.k, len(histories))
-        for_all, for_each = _exclusions(request.exclude, len(histories))
+        excluded, excluded_of_each = _beside(request.exclude or [], len(histories), "exclude")
+        if excluded and len(histories) == 1:
+            # One history's own list does not keep the request from being answered with others.
+            excluded, excluded_of_each = (), [list(excluded)]
+        among, among_of_each = _beside(request.candidates or [], len(histories), "candidates")
         question = Question(
             k=request.k,
             exclude_seen=request.exclude_seen,
-            candidates=None if request.candidates is None else tuple(_ids(request.candidates, "candidates")),
+            candidates=None if request.candidates is None or among_of_each is not None else among,
             unknown=request.unknown,
             on_empty=request.on_empty or self._on_empty,
-            exclude=for_all,
+            exclude=excluded,
+            own_candidates=among_of_each is not None,
         )
-        return Asked(question, histories, for_each)
+        return Asked(question, histories, excluded_of_each, among_of_each or ())
 
     def histories(self, request: HistoriesRequest, more: int = 0) -> list[list[str]]:
         """Gives the histories of a request.
@@ -151,16 +156,10 @@ def _rows(values: Sequence[object], key: str) -> list[list[str]]:
     return [_ids(row, key) for row in cast("Sequence[list[object]]", values)]
 
 
-def _exclusions(given: list[Any] | None, histories: int) -> tuple[tuple[str, ...], list[list[str]] | None]:
-    """Gives the items to leave out for all histories, and those for each."""
-    if not given:
-        return (), None
-    if not isinstance(given[0], list):
-        ids = _ids(given, "exclude")
-        # One history's own list does not keep the request from being answered with others.
-        return ((), [ids]) if histories == 1 else (tuple(ids), None)
+def _beside(given: list[Any], histories: int, key: str) -> tuple[tuple[str, ...], list[list[str]] | None]:
+    """Gives the items that a list of ids holds for all histories, or those that a list of lists holds for each."""
+    if not given or not isinstance(given[0], list):
+        return tuple(_ids(given, key)), None
     if len(given) != histories:
-        raise RefusedError(
-            f"key 'exclude': {len(given)} lists for {histories} histories; give one for each, or one list"
-        )
-    return (), _rows(given, "exclude")
+        raise RefusedError(f"key {key!r}: {len(given)} lists for {histories} histories; give one for each, or one list")
+    return (), _rows(given, key)
