@@ -213,7 +213,9 @@ def test_the_honest_weights_move_all_weights_of_a_contrast_by_one_factor_and_not
         assert found == given
         factors[name].append(factor)
     assert set(factors) >= set(WEIGHTS)
-    assert all(factors[name] == ["0.1", "0.3", "1", "3"] for name in WEIGHTS)
+    # MCLRec has two updates of the encoder in a batch, so that SASRec is not what is left of it without weight.
+    assert factors.pop("MCLRec") == ["0", "0.1", "0.3", "1", "3"]
+    assert all(factors[name] == ["0.1", "0.3", "1", "3"] for name in WEIGHTS if name != "MCLRec")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "honest/ties").glob("*.toml")), ids=lambda file: str(file.stem))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"demo"}))
+def test_a_command_names_its_arguments_and_not_their_types(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"analyse": ["noise"], "data": ["fetch"]}.get(command, [])
+    with pytest.raises(SystemExit) as ended:
+        main([command, *more, "--help"])
+    assert ended.value.code == 0
+    usage = re.sub(r"\[-[^][]*\]", "", capsys.readouterr().out.splitlines()[0])  # without its options
+    assert set(re.findall(r"[A-Z_]{3,}", usage)) - {"OPTIONS"}, usage
+    assert not {"STR", "PATH", "INT"} & set(re.findall(r"\w+", usage)), usage
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from conseq.cli import train as command
 from conseq.cli.main import main
 from conseq.data.synthetic import cycle_log, write_csv
+from conseq.methods import METHODS
 from conseq.training.records import EpochLines, read_metrics
 
 SMALL = ["--encoder.width", "8", "--encoder.layers", "1", "--encoder.heads", "1", "--epochs", "2", "--batch-size", "64"]
@@ -50,8 +51,10 @@ def test_help_shows_the_options_of_the_method_the_training_and_the_default_encod
         "--encoder.block",
     ):
         assert f" {option}" in shown, option
-    for option in ("--experiment FILE", "--encoder NAME", "--split NAME"):
-        assert option in shown, option
+    said = " ".join(shown.split())
+    for option in ("--experiment FILE", "--encoder NAME (sasrec, gru4rec,", "--split NAME (leave_one_out, by_time,"):
+        assert option in said, option
+    assert f"METHOD: {', '.join(METHODS)}; or" in said
     assert "--split." not in shown  # leave-one-out has no settings
 
 

@@ -51,8 +51,8 @@ def _options(chosen: Analysis) -> type[Any]:
     return make_dataclass(
         "Options",
         [
-            ("model", Annotated[Path, positional, told(help="A run's folder, or a bundle.")]),
-            ("data", Annotated[str, positional, told(help="A prepared folder, or a log.")]),
+            ("model", Annotated[Path, positional, told(metavar="MODEL", help="A run's folder, or a bundle.")]),
+            ("data", Annotated[str, positional, told(metavar="DATA", help="A prepared folder, or a log.")]),
             *(history if chosen.judges else []),
             ("settings", flat[chosen.settings]),
             ("slicing", Annotated[slicings, told(help=about_slicing)], None),

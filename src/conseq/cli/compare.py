@@ -14,7 +14,7 @@ import tyro
 class Options:
     """Compare runs with the first: paired over users, bootstrap and t-test, Holm's correction; seeds are averaged."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...")]
     """Folders of finished runs. Runs that differ in their seed alone count as one experiment."""
     history: Literal["exclude", "keep"]
     """Whether items of the user's history are candidates."""

@@ -23,7 +23,7 @@ class List:
 class Fetch:
     """Download a public log, check it, and write it as interactions.parquet."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """As `conseq data list` shows it."""
     to: Path | None = None
     """Folder for the archive and the result; where not given, NAME in $CONSEQ_DATA or in the user's cache."""

@@ -14,9 +14,9 @@ import tyro
 class Options:
     """Judge a run or a bundle on held-out items of a log, in the full catalogue, with the floors beside it."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A run's folder, or a bundle."""
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A prepared folder, or a log."""
     history: Literal["exclude", "keep"]
     """Whether items of the user's history are candidates."""

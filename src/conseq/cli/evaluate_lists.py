@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Options:
     """Judge recommendations that something else made, as a model is: the same users, targets, floors and protocol."""
 
-    lists: Annotated[str, tyro.conf.Positional]
+    lists: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LISTS")]
     """A table with a row for each recommended item: CSV, TSV, JSON lines, Parquet. Made from what the cut shows of each
     user: for the test part of leave-one-out from all but the last item."""
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A prepared folder, or a log."""
     history: Literal["exclude", "keep"]
     """Whether items of the user's history are candidates."""

@@ -13,9 +13,9 @@ import tyro
 class Options:
     """Writes the item ids and item vectors of a bundle to a file."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
     """A bundle, or a run's folder."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The file to write."""
     format: Literal["npz", "parquet", "safetensors"] | None = None
     """How to write; told from the file's suffix where not given."""

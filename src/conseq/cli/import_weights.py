@@ -14,7 +14,7 @@ import tyro
 class Options:
     """Turns published weights into a bundle, without executing anything that the file holds."""
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A state dict, or a checkpoint that holds one under "state_dict"."""
     layout: Literal["s3rec", "recbole"]
     """Whose code wrote it: s3rec (S3Rec, CoSeRec, ICLRec, ELECRec, ...) or recbole (RecBole and its forks)."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Options:
     """Recommends items for one history, a file of them, or the users of a log."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
     """A bundle, or a run's folder."""
     history: str | None = None
     """Item ids separated by spaces, oldest first."""

@@ -14,7 +14,7 @@ import tyro
 class Options:
     """Write static pages with tables, figures and maps of records and runs; they need no server and no network."""
 
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[INPUT ...]")] = ()
     """Records (.jsonl), run folders, bundles, or folders that hold any of them; results where none is named."""
     out: Path = Path("site")
     """The folder of the report; an older report there is replaced."""

@@ -20,7 +20,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 class Options:
     """Run what a paper's table still lacks, and print the paper's numbers beside ours."""
 
-    study: Annotated[str, tyro.conf.Positional]
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """A table or figure, such as iclrec/table1; a paper, such as iclrec; or all."""
     data: Path = _DATA
     """The folder of the logs: one folder (or file) per data set, by its name."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Options:
     """Answers requests for recommendations over HTTP until Ctrl-C or SIGTERM; what has come is answered first."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
     """A bundle, or a run's folder. Another bundle that is saved there takes over without a pause."""
     host: str = "127.0.0.1"
     """The address to listen at; 0.0.0.0 or :: for all of the machine's. There is no password: see the guide."""

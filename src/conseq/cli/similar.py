@@ -23,7 +23,7 @@ _ITEMS_AT_ONCE = 1 << 14
 class Options:
     """Gives the items whose vectors have the largest cosine with those of given items, or of every item."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
     """A bundle, or a run's folder."""
     items: str | None = None
     """Items: ids separated by spaces, a JSON array, or @FILE with one id per line; all items where not given."""

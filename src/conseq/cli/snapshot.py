@@ -14,11 +14,11 @@ import tyro
 class Options:
     """Writes the bundle of the best epoch so far, of a run that goes on or was stopped; the run is only read."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """The prepared folder, or the log, that it is trained on."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Where the bundle goes; an older one there is replaced."""
     json: bool = False
     """Print one JSON object."""

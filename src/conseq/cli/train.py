@@ -99,7 +99,12 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
     options_class = make_dataclass(
         "Options",
         [
-            ("data", Annotated[str, tyro.conf.Positional, tyro.conf.arg(help="A prepared folder, or a log.")]),
+            (
+                "data",
+                Annotated[
+                    str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help="A prepared folder, or a log.")
+                ],
+            ),
             ("run", Annotated[Path | None, tyro.conf.arg(help="The run's folder (given again: go on).")], None),
             ("json", Annotated[bool, tyro.conf.arg(help="Print one JSON object.")], False),
             ("quiet", Annotated[bool, tyro.conf.arg(help="No progress.")], False),
@@ -112,11 +117,7 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
         frozen=True,
     )
     prog = f"conseq train {names.method or 'METHOD'}"
-    about = (
-        "Also: --experiment FILE, --encoder NAME, --split NAME; the options below are those of the ones named. "
-        "--start BUNDLE (or run) begins with its weights."
-    )
-    options: Any = tyro.cli(options_class, prog=prog, description=about, args=rest)
+    options: Any = tyro.cli(options_class, prog=prog, description=_about(), args=rest)
     config = RunConfig(
         method_name=base.method_name,
         method=options.method,
@@ -127,6 +128,21 @@ def _parse(names: _Names, rest: list[str]) -> tuple[Any, RunConfig]:
         start=base.start,
     )
     return options, config
+
+
+def _about() -> str:
+    """Gives what the help says above the options."""
+    from conseq.encoders import ENCODERS
+    from conseq.methods import METHODS
+    from conseq.run.splitting import SPLITS
+
+    methods, encoders, splits = (", ".join(names) for names in (METHODS, ENCODERS, SPLITS))
+    return (
+        f"METHOD: {methods}; or one of your own, package.module:Class.\n"
+        f"Also: --encoder NAME ({encoders}; or package.module:Class), --split NAME ({splits}), --experiment FILE; the "
+        "options below are those of the ones named, here or in the file, or else of next_item and of the encoder that "
+        "the method is made for. --start BUNDLE (or run) begins with its weights."
+    )
 
 
 def _training(options: Any, base: RunConfig, said: set[str]) -> TrainingConfig:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Options:
     """Search for settings: trials are compared on validation, and the winner alone is judged on the test part."""
 
-    space: Annotated[Path, tyro.conf.Positional]
+    space: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SPACE")]
     """An experiment file in which settings may be lists of values, or ranges { low = 0.1, high = 1.0 }."""
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A prepared folder, or a log."""
     out: Path = Path("tuned")
     """The folder of the search (given again: go on)."""
