@@ -19,7 +19,7 @@ from conseq.study.page import results_page
 from conseq.study.plan import plan
 from conseq.study.records import Record
 from conseq.study.specification import Row, Table, load_table
-from conseq.study.tables import answers_text, as_json, cells, protocol
+from conseq.study.tables import answers_text, as_json, cells, protocol, unprinted
 
 Made = Callable[..., Record]
 
@@ -152,6 +152,28 @@ def test_a_row_without_a_run_shows_what_is_printed_why_it_cannot_be_and_what_to_
     shown = as_json([told], [])["tables"][0]
     assert shown["note"] == "Of another log."
     assert [one["note"] for one in shown["cells"] if one["impossible"] == "NDCG@5 > HR@5"] == ["in bold [sic]"]
+
+
+def test_what_is_not_in_print_has_one_line_with_both_treatments_of_the_history(table: Table, made: Made) -> None:
+    printed, bare = table.rows[0], replace(table.rows[1], cells={})
+    same_name = replace(bare, name=printed.name)
+    own = replace(table, rows=(printed, same_name))
+    records = [made(printed), *(made(bare, config=config) for config in bare.seeded(2))]
+    for number, one in enumerate(records[1:]):
+        one["both"]["keep"]["metrics"]["HR@5"] = 0.2 + 0.02 * number
+        one["both"]["exclude"]["metrics"]["HR@5"] = 0.3
+    wide = unprinted(answers(own, records))
+    assert wide.has(same_name)
+    assert not wide.has(printed)
+    assert wide.head[:5] == ("row", "preset", "n", "best epoch", "HR@5")
+    (line,) = wide.lines
+    best = f"{records[1]['best_epoch']} of {records[1]['epochs']}"
+    assert line[:5] == (printed.name, "paper", "2", f"{best}, {best}", "0.2100 ± 0.0141 / 0.3000 ± 0.0000")
+    page = results_page([own], records)
+    assert "| " + " | ".join(line) + " |" in page
+    assert "0.2100" in answers_text(own, records)
+    assert page.count("no number in print |") == 0
+    assert f"| {printed.name} | paper | HR@10 | 0." in page
 
 
 def test_why_a_printed_number_cannot_be_stands_once_for_each_row(table: Table, made: Made) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from conseq.run.config import RunConfig
+from conseq.run.runner import History
 from conseq.study import analysed
 from conseq.study.asked import outdated
 from conseq.study.records import Record, but_seed, metrics_shown, stale
@@ -18,6 +19,8 @@ Verdict = Literal["reached", "above", "below", "impossible in print", "not run",
 
 SEEDS = 20
 """How many seeds of a row are looked for, from the experiment's own on."""
+
+_OTHER: dict[str, History] = {"exclude": "keep", "keep": "exclude"}
 
 CLOSE = 0.03
 """Relative difference within which a published number counts as reached."""
@@ -34,6 +37,9 @@ class Answer:
         ours: Mean over our runs; None where there is none.
         spread: Standard deviation over seeds; None for fewer than two.
         paper_spread: What the paper prints after its ±; None where it prints none.
+        elsewhere: Mean over our runs with the history treated in the other way; None for what has no such number.
+        elsewhere_spread: Its standard deviation over seeds; None for fewer than two.
+        epochs: For each run the picked epoch and how many were trained.
         n: Our runs, one for each seed.
         verdict: How ours stands to the paper's.
         stale: Why our number may no longer be what the code gives; empty where it is.
@@ -50,6 +56,9 @@ class Answer:
     stale: str
     commits: tuple[str, ...] = ()
     paper_spread: float | None = None
+    elsewhere: float | None = None
+    elsewhere_spread: float | None = None
+    epochs: tuple[tuple[int, int], ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -150,9 +159,10 @@ def _of_row(row: Row, recorded: Sequence[tuple[RunConfig, Record]]) -> list[Answ
     pairs = [(config, one) for config, one in recorded if _is_analysed(row, one)]
     own = [record for _, record in pairs]
     found = [_found(row, one) for one in own]
+    other = [one["both"][_OTHER[row.history]]["metrics"] for one in own] if row.asked is None else []
     why = next((reason for config, one in pairs if (reason := _why_stale(row, config, one))), "")
     metrics = _metrics(row) or (_default_metrics(row, found) if row.config is not None else [])
-    return [_answer(row, metric, found, why, own) for metric in metrics]
+    return [_answer(row, metric, found, why, own, other) for metric in metrics]
 
 
 def _of_floor(row: Row, table: Table, records: Sequence[Record], beside: Sequence[Record]) -> list[Answer]:
@@ -178,9 +188,12 @@ def _of_floor(row: Row, table: Table, records: Sequence[Record], beside: Sequenc
     ]
     of_log = {one["data_hash"] for one in beside}
     own = [one for one in own if one["data_hash"] in of_log] or own
-    found = [one["both"][row.history]["floors"][row.floor] for one in own[-1:]]
+    found, other = (
+        [one["both"][history]["floors"][row.floor] for one in own[-1:]]
+        for history in (row.history, _OTHER[row.history])
+    )
     metrics = _metrics(row) or _shown(found, several=any(one["name"] == "by_user" for one in splits))
-    return [_answer(row, metric, found, "", own[-1:]) for metric in metrics]
+    return [_answer(row, metric, found, "", own[-1:], other) for metric in metrics]
 
 
 def _metrics(row: Row) -> list[str]:
@@ -216,22 +229,37 @@ def _found(row: Row, record: Record) -> dict[str, float]:
     return {**metrics, **numbers} if row.cells else numbers
 
 
-def _answer(row: Row, metric: str, found: Sequence[Mapping[str, float]], why: str, own: Sequence[Record]) -> Answer:
+def _answer(
+    row: Row,
+    metric: str,
+    found: Sequence[Mapping[str, float]],
+    why: str,
+    own: Sequence[Record],
+    other: Sequence[Mapping[str, float]],
+) -> Answer:
     values = [one[metric] for one in found if metric in one]
-    ours = statistics.fmean(values) if values else None
+    (ours, spread), (elsewhere, elsewhere_spread) = _spread(values), _spread([x[metric] for x in other if metric in x])
     paper = row.cells.get(metric)
     return Answer(
         row=row,
         metric=metric,
         paper=paper,
         ours=ours,
-        spread=statistics.stdev(values) if len(values) > 1 else None,
+        spread=spread,
         n=len(values),
         verdict=_verdict(row, paper, ours),
         stale=why,
         commits=tuple(sorted({one["commit"] for one in own})),
         paper_spread=row.cells.get(metric + SPREAD),
+        elsewhere=elsewhere,
+        elsewhere_spread=elsewhere_spread,
+        epochs=() if row.floor is not None else tuple((one["best_epoch"], one["epochs"]) for one in own),
     )
+
+
+def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Gives mean and standard deviation; None where there are too few values for it."""
+    return statistics.fmean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None
 
 
 def _verdict(row: Row, paper: float | None, ours: float | None) -> Verdict:

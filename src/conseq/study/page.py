@@ -10,7 +10,7 @@ from conseq.study.answers import Answer, answers
 from conseq.study.cuts import cut_names, cut_of
 from conseq.study.records import Record, but_seed, metrics_shown, stale
 from conseq.study.specification import Table
-from conseq.study.tables import cells, named, notes, protocol, words
+from conseq.study.tables import UNPRINTED, cells, named, notes, protocol, unprinted, words
 
 _HEAD = """# Results
 
@@ -62,10 +62,9 @@ def _runs(dataset: str, split: str, history: str, records: Sequence[Record]) -> 
     metrics = [name for name in metrics_shown(several="Recall@20" in first) if name in first]
     kept = "kept among the candidates" if history == "keep" else "excluded from the candidates"
     head = ["method", "preset", "loss, instances", "runs", *metrics, "epochs", "code"]
-    lines = [f"**{dataset}, test, {split}, history {kept}**", "", _line(head), _line(["---"] * len(head))]
     floors = records[0]["both"][history]["floors"]
-    lines += [
-        _line([f"*{name}*", "", "floor", "", *(f"{values[one]:.4f}" for one in metrics), "", ""])
+    rows = [
+        [f"*{name}*", "", "floor", "", *(f"{values[one]:.4f}" for one in metrics), "", ""]
         for name, values in floors.items()
     ]
     groups = sorted(_groups(records), key=lambda own: _mean(own, history, metrics[-1]))
@@ -77,8 +76,8 @@ def _runs(dataset: str, split: str, history: str, records: Sequence[Record]) -> 
         epochs = ", ".join(f"{one['best_epoch']} of {one['epochs']}" for one in own)
         values = [_value(own, history, one) for one in metrics]
         trained = f"{first['loss']}, {first['instances']}"
-        lines.append(_line([name + encoder, first["preset"], trained, str(len(own)), *values, epochs, code]))
-    return "\n".join(lines)
+        rows.append([name + encoder, first["preset"], trained, str(len(own)), *values, epochs, code])
+    return "\n".join([f"**{dataset}, test, {split}, history {kept}**", "", *_grid(head, rows)])
 
 
 def _groups(records: Sequence[Record]) -> Iterable[list[Record]]:
@@ -110,16 +109,8 @@ def _of_table(table: Table, found: Sequence[Answer]) -> str:
     lines = [f"### {table.paper}: {table.title}, {table.dataset}", "", f"*{protocol(table)}*", ""]
     if table.note:
         lines += [table.note, ""]
-    head = ["row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"]
-    lines += [_line(head), _line(["---"] * len(head))]
-    missing = []
-    for row in table.rows:
-        own = [one for one in found if one.row is row and one.n]
-        if not own:
-            missing.append(row)
-        for number, one in enumerate(own):
-            verdict = words(one, reasons=not number)
-            lines.append(_line([row.name, row.preset or "", one.metric, *cells(one), verdict]))
+    missing = [row for row in table.rows if not any(one.row is row and one.n for one in found)]
+    lines += _ours([one for one in found if one.n])
     lines += _printed([one for one in found if one.row in missing and one.paper is not None])
     silent = [row for row in missing if not row.cells]
     closed = [f"{row.name} ({row.closed})" for row in silent if row.closed is not None]
@@ -131,6 +122,26 @@ def _of_table(table: Table, found: Sequence[Answer]) -> str:
     if told := notes(table):
         lines += ["", "Of single rows: " + "; ".join(told) + "."]
     return "\n".join([*lines, ""])
+
+
+def _ours(found: Sequence[Answer]) -> list[str]:
+    """Gives what was run: a line for each number that stands beside a printed one, a line for each other row."""
+    aside, long, last = unprinted(found), [], None
+    for one in found:
+        if not aside.has(one.row):
+            verdict = words(one, reasons=one.row is not last)
+            long.append([one.row.name, one.row.preset or "", one.metric, *cells(one), verdict])
+            last = one.row
+    lines = []
+    if long:
+        lines += _grid(("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"), long)
+    if aside.lines:
+        lines += [*([""] if long else []), UNPRINTED, "", *_grid(aside.head, aside.lines)]
+    return lines
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
 
 
 def _printed(found: Sequence[Answer]) -> list[str]:
@@ -145,8 +156,7 @@ def _printed(found: Sequence[Answer]) -> list[str]:
         values = (cells(own[name])[0] if name in own else "" for name in metrics)
         key = (row.name, *values, words(next(iter(own.values()))))
         rows.setdefault(key, []).append(row.preset or "")
-    lines = [_line([name, ", ".join(presets), *rest]) for (name, *rest), presets in rows.items()]
-    return ["", _line(head), _line(["---"] * len(head)), *lines]
+    return ["", *_grid(head, ([name, ", ".join(presets), *rest] for (name, *rest), presets in rows.items()))]
 
 
 def _line(values: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def plan_text(jobs: Sequence[Job], processes: int) -> str:
 
 
 def answers_text(table: Table, records: Sequence[Record], *, seeds: int = SEEDS) -> str:
-    """Gives a paper's table beside ours.
+    """Gives a paper's table beside ours; what has no number in print stands below, under both protocols.
 
     Args:
         table: The table.
@@ -67,26 +67,94 @@ def answers_text(table: Table, records: Sequence[Record], *, seeds: int = SEEDS)
     Returns:
         Text: the protocol above the rows, what a reader should know of them below.
     """
-    grid = Grid(title=escape(f"{table.paper}, {table.title}\n{protocol(table)}"), title_justify="left")
-    headings = ("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict")
-    for heading in headings:
-        grid.add_column(heading, justify="right" if heading in headings[3:7] else "left", overflow="fold")
+    title = f"{table.paper}, {table.title}\n{protocol(table)}"
     found = answers(table, records, seeds=seeds)
+    aside = unprinted(found)
+    long = _grid(("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"), right=range(3, 7))
     for row in table.rows:
-        lines = _lines(row, [one for one in found if one.row is row])
+        lines = [] if aside.has(row) else _lines(row, [one for one in found if one.row is row])
         if len(lines) > 1:
-            grid.add_section()
+            long.add_section()
         for line in lines:
-            grid.add_row(*map(escape, line))
+            long.add_row(*map(escape, line))
+    wide = _grid(aside.head, right=range(4, len(aside.head)))
+    for cells_of in aside.lines:
+        wide.add_row(*map(escape, cells_of))
+    parts = [title]
+    if long.row_count:
+        parts.append(as_text(long, width=180).rstrip("\n"))
+    if wide.row_count:
+        parts += [UNPRINTED, as_text(wide, width=180).rstrip("\n")]
     below = [f"note: {table.note}"] if table.note else []
     below += [f"note on {one}" for one in notes(table)]
-    return "\n".join([as_text(grid, width=180).rstrip("\n"), *below, ""])
+    return "\n".join([*parts, *below, ""])
+
+
+UNPRINTED = "No number in print; history kept / excluded:"
+
+
+@dataclass(frozen=True)
+class Unprinted:
+    """Rows that were run and that no paper prints, a line for each.
+
+    Attributes:
+        rows: The rows.
+        head: The headings.
+        lines: The cells of each.
+    """
+
+    rows: tuple[Row, ...]
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+    def has(self, row: Row) -> bool:
+        """Whether ``row`` is one of them."""
+        return any(row is one for one in self.rows)
+
+
+def unprinted(found: Sequence[Answer]) -> Unprinted:
+    """Gives the rows of a table that have metrics under both protocols, and no number in print to stand beside.
+
+    Args:
+        found: The table's cells.
+
+    Returns:
+        The rows with every metric of any of them.
+    """
+    of_rows = {id(one.row): [each for each in found if each.row is one.row] for one in found}
+    own = [each for each in of_rows.values() if all(one.paper is None and one.elsewhere is not None for one in each)]
+    metrics = list(dict.fromkeys(one.metric for each in own for one in each))
+    lines = []
+    for each in own:
+        first, values = each[0], {one.metric: _of_both(one) for one in each}
+        epochs = ", ".join(f"{best} of {trained}" for best, trained in first.epochs)
+        name = first.row.name + (f" (stale: {first.stale})" if first.stale else "")
+        cells_of = (values.get(metric, "") for metric in metrics)
+        lines.append((name, first.row.preset or "", str(first.n), epochs, *cells_of))
+    head = ("row", "preset", "n", "best epoch", *metrics)
+    return Unprinted(tuple(each[0].row for each in own), head, tuple(lines))
+
+
+def _of_both(one: Answer) -> str:
+    here, there = (
+        _with_spread(value, spread) for value, spread in ((one.ours, one.spread), (one.elsewhere, one.elsewhere_spread))
+    )
+    return f"{here} / {there}" if one.row.history == "keep" else f"{there} / {here}"
+
+
+def _grid(headings: Sequence[str], *, right: range) -> Grid:
+    grid = Grid()
+    for number, heading in enumerate(headings):
+        grid.add_column(heading, justify="right" if number in right else "left", overflow="fold")
+    return grid
 
 
 def _lines(row: Row, found: Sequence[Answer]) -> list[tuple[str, ...]]:
     """Gives the lines of a row; its name and its reasons stand in the first."""
     if not found:
         return [(row.name, row.preset or "", "", "", "", "", "", f"not run: {row.closed}")] if row.closed else []
+    if all(one.paper is None and not one.n for one in found):
+        return [(row.name, row.preset or "", "", "", "", "", "", words(found[0]))]
     return [
         (
             *(("", "") if number else (row.name, row.preset or "")),
