@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
+import conseq
 from conseq.data.synthetic import cycle_log, write_csv
 from conseq.run.config import RunConfig
 from conseq.run.provenance import code_hash
@@ -139,3 +142,26 @@ def made() -> Made:
         }  # fmt: skip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log in which some last items stand at the time of the one before and some are repeats, and two runs of it."""
+    folder = tmp_path_factory.mktemp("parts")
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(120):
+        length = 4 + user % 9
+        items = rng.integers(0, 25, length).tolist()
+        times = [10 * step for step in range(length)]
+        if user % 3 == 0:
+            times[-1] = times[-2]
+        if user % 5 == 0:
+            items[-1] = items[0]
+        rows += [(f"u{user}", f"i{item}", time) for item, time in zip(items, times, strict=True)]
+    pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").write_csv(folder / "log.csv")
+    log = conseq.read(str(folder / "log.csv"))
+    for name, epochs in (("short", 1), ("long", 4)):
+        small = {"name": "sasrec", "width": 8}
+        conseq.train("next_item", log, encoder=small, training={"epochs": epochs}, run=folder / name, show="nothing")
+    return folder

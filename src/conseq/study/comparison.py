@@ -18,24 +18,80 @@ from conseq.evaluation.result import Evaluation
 from conseq.run.config import START
 from conseq.run.folder import CONFIG, read_config
 from conseq.study.parts import users_among
-from conseq.study.records import History, but_seed
+from conseq.study.records import History, Record, but_seed, identity, read_records
+from conseq.study.top_ranks import KEY as RANKS
+from conseq.study.top_ranks import unpacked
 
 _STARTED_FROM = f"{START}.method.name", f"{START}.weights"
 
 
-def load_runs(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
+def load_runs(runs: Sequence[Path], history: History, records: Sequence[Record] = ()) -> dict[str, list[Evaluation]]:
     """Gives the test evaluations of some runs, those that differ in the seed alone under one name.
 
     Args:
         runs: Folders of finished runs, or of lists that were judged.
         history: The protocol.
+        records: Records with ranks by user, which stand behind the runs.
 
     Returns:
-        Evaluations by a name that says what sets the experiment apart from the others.
+        Evaluations by a name that says what sets the experiment apart from the others; records have their row's.
 
     Raises:
-        ValueError: if a folder holds no finished run, or two hold runs of one experiment with the same seed.
+        ValueError: if a folder holds no finished run, two are runs of one experiment with the same seed, or a record
+            keeps no ranks by user.
     """
+    found = _of_folders(runs, history)
+    own: dict[str, str] = {}
+    for record in {identity(one): one for one in records}.values():
+        settings = but_seed(record["config"])
+        if settings not in own:
+            own[settings] = _told_apart(record, found.keys())
+        judged = unpacked(record, history)
+        found.setdefault(own[settings], []).append(replace(judged, model=own[settings]))
+    return found
+
+
+def _told_apart(record: Record, taken: Set[str]) -> str:
+    name = str(record["row"])
+    return name if name not in taken else f"{name} ({record['preset']}, {record['study']})"
+
+
+def chosen_records(files: Sequence[Path], dataset: str | None, rows: Sequence[str]) -> list[Record]:
+    """Gives records to be compared.
+
+    Args:
+        files: Files of records.
+        dataset: Their log; None: whatever they are of, where that is one.
+        rows: The names of their rows, the one that others are compared with first; none: all that keep ranks by user.
+
+    Returns:
+        The records, in the order of the rows.
+
+    Raises:
+        ValueError: if they are of several logs, or there are none of a row.
+    """
+    known = [record for file in files for record in read_records(file)]
+    of_log = [one for one in known if dataset in (None, one["dataset"])]
+    logs = sorted({one["dataset"] for one in known})
+    if dataset is None and len(logs) > 1:
+        raise ValueError(f"the records are of several logs, {', '.join(logs)}: name one (--dataset in a shell)")
+    if not of_log:
+        raise ValueError(f"no record of {dataset!r}; the records are of {', '.join(logs) or 'nothing'}")
+    if not rows:
+        found = [one for one in of_log if RANKS in one]
+        if not found:
+            raise ValueError(f"none of the {len(of_log)} records keeps ranks by user; run what is to be compared again")
+        if lacking := len(of_log) - len(found):
+            print(f"note: {lacking} of {len(of_log)} records keep no ranks by user and are left out", file=sys.stderr)
+        return found
+    names = dict.fromkeys(one["row"] for one in of_log)
+    for row in rows:
+        if row not in names:
+            raise ValueError(f"no record of the row {row!r}; there are {', '.join(names)}")
+    return [one for row in rows for one in of_log if one["row"] == row]
+
+
+def _of_folders(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
     lists = {run: _lists_in(run, history) for run in runs if not (run / CONFIG).is_file()}
     written = {run: _config(run) for run in runs if run not in lists}
     keys = {run: but_seed(config) for run, config in written.items()}
@@ -58,6 +114,7 @@ def compare_runs(
     resamples: int = 10_000,
     part: str | None = None,
     log: InteractionLog | None = None,
+    records: Sequence[Record] = (),
 ) -> tuple[list[Comparison], list[Evaluation]]:
     """Gives paired comparisons of the first run's experiment with all others.
 
@@ -70,6 +127,7 @@ def compare_runs(
         resamples: Bootstrap samples of the users.
         part: A part of the users, such as ``time tie=no``; None: all.
         log: What the runs were judged on; needed for a part.
+        records: Records of runs, which are compared as well (:func:`chosen_records`).
 
     Returns:
         The comparisons, and all evaluations (of the part).
@@ -78,7 +136,7 @@ def compare_runs(
         ValueError: if there is nothing to compare, runs were not judged alike, or a metric needs longer lists than some
             are.
     """
-    groups = load_runs(runs, history)
+    groups = load_runs(runs, history, records)
     if len(groups) < 2:
         raise ValueError(
             f"expected runs of at least two experiments, found {len(groups)} (runs that differ in their seed alone "
@@ -92,11 +150,22 @@ def compare_runs(
         first, *rest = (one for group in groups.values() for one in group)
         for one in rest:
             check_comparable(first, one)
-        chosen = users_among(part, log, runs, first)
+        told, source = _cut_of(runs, records)
+        chosen = users_among(part, log, told, first, source=source)
         groups = {name: [among(one, chosen) for one in group] for name, group in groups.items()}
     baseline, *others = groups.values()
     found = compare_groups(baseline, others, metrics, confidence=confidence, resamples=resamples)
     return found, [one for group in groups.values() for one in group]
+
+
+def _cut_of(runs: Sequence[Path], records: Sequence[Record]) -> tuple[Mapping[str, Any], str]:
+    """Gives what says how the log is cut, of the first run or record, and what that is called."""
+    run = next((one for one in runs if (one / CONFIG).is_file()), None)
+    if run is not None:
+        return read_config(run), str(run)
+    if not records:
+        raise ValueError("none of the folders is a run's, whose record says how the log is cut; name one")
+    return records[0]["config"], f"the record of {records[0]['row']!r}"
 
 
 def _refuse_doubles(experiments: Mapping[Path, tuple[str, int]]) -> None:

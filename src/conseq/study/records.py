@@ -17,8 +17,10 @@ from conseq.run.config import SECTIONS, START, RunConfig, from_record
 from conseq.run.folder import read_config
 from conseq.run.provenance import analysis_hash, code_hash
 from conseq.study.asked import outdated
-from conseq.study.checks import contradictions
+from conseq.study.checks import ROUNDING, contradictions
 from conseq.study.equal_code import EQUAL_CODE, entries_of, reached, read_equal_code
+from conseq.study.top_ranks import KEY as RANKS
+from conseq.study.top_ranks import packed, unpacked
 
 if sys.platform != "win32":
     import fcntl
@@ -37,6 +39,7 @@ REQUIRED = (
 CODE_CHANGED = "the code changed"
 
 # What a record keeps of a slice.
+_OF_RANKS = {"HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20"}
 _OF_SLICES = {"cases", "HR@10", "NDCG@10", "HR@20", "NDCG@20"}
 
 
@@ -85,7 +88,7 @@ def record_of(folder: Path | str, told: Told) -> Record:
     config = from_record(tables, source=str(folder))
     metric = config.training.metric
     own = both[told.history]
-    code = written["code"]
+    code, ranks = written["code"], packed(both)
     return {
         **{name: getattr(told, name) for name in ("study", "row")},
         "method": config.method_name,
@@ -116,6 +119,7 @@ def record_of(folder: Path | str, told: Told) -> Record:
         "curve": [_point(line, metric) for line in lines],
         "config": tables,
         "analyses": {},
+        **({} if ranks is None else {RANKS: ranks}),
     }
 
 
@@ -262,6 +266,20 @@ def check(record: Mapping[str, Any], *, source: str) -> None:
         raise ValueError(f"{source}: the record lacks {', '.join(missing)}")
     for wrong in contradictions(record):
         raise ValueError(f"{source}: {wrong}")
+    if RANKS in record:
+        _check_ranks(record, source)
+
+
+def _check_ranks(record: Mapping[str, Any], source: str) -> None:
+    """Refuses ranks that do not give the metrics beside them."""
+    for history in ("exclude", "keep"):
+        found = unpacked(record, history)
+        for metric in _OF_RANKS & found.metrics.keys():
+            told, expected = found.metrics[metric], found.value(metric)
+            if abs(told - expected) > ROUNDING:
+                raise ValueError(
+                    f"{source}: {metric} is {told} (history {history}), but its ranks by user give {expected:.6f}"
+                )
 
 
 def stale(record: Mapping[str, Any], config: RunConfig | None = None) -> str:
