@@ -73,8 +73,13 @@ def test_records_of_several_logs_and_those_without_ranks_are_told(
     both = write_records(tmp_path / "own" / "both.jsonl", [first, bare])
     assert [one["row"] for one in chosen_records([both], None, [])] == ["long"]
     assert "1 of 2 records keep no ranks by user" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no record of short keeps ranks by user; run what is to be compared again"):
+        chosen_records([both], None, ["long", "short"])
     with pytest.raises(ValueError, match=r"log: short \(ours\), seed 0 keeps no ranks by user: it was made before"):
-        compare_runs([], METRICS, history="keep", records=chosen_records([both], None, ["long", "short"]))
+        unpacked(bare, "keep")
+    seeds = write_records(tmp_path / "own" / "seeds.jsonl", [first, {**bare, "row": "long"}])
+    assert chosen_records([seeds], None, ["long"]) == read_records(seeds)[:1]
+    assert "1 of 2 records keep no ranks by user" in capsys.readouterr().err
     none = write_records(tmp_path / "own" / "none.jsonl", [bare])
     with pytest.raises(ValueError, match="none of the 1 records keeps ranks by user"):
         chosen_records([none], None, [])

@@ -62,13 +62,13 @@ def chosen_records(files: Sequence[Path], dataset: str | None, rows: Sequence[st
     Args:
         files: Files of records.
         dataset: Their log; None: whatever they are of, where that is one.
-        rows: The names of their rows, the one that others are compared with first; none: all that keep ranks by user.
+        rows: The names of their rows, the one that others are compared with first; none: all.
 
     Returns:
-        The records, in the order of the rows.
+        Those that keep ranks by user, in the order of the rows; how many do not is said on standard error.
 
     Raises:
-        ValueError: if they are of several logs, or there are none of a row.
+        ValueError: if they are of several logs, there are none of a row, or none that keeps ranks.
     """
     known = [record for file in files for record in read_records(file)]
     of_log = [one for one in known if dataset in (None, one["dataset"])]
@@ -77,18 +77,19 @@ def chosen_records(files: Sequence[Path], dataset: str | None, rows: Sequence[st
         raise ValueError(f"the records are of several logs, {', '.join(logs)}: name one (--dataset in a shell)")
     if not of_log:
         raise ValueError(f"no record of {dataset!r}; the records are of {', '.join(logs) or 'nothing'}")
-    if not rows:
-        found = [one for one in of_log if RANKS in one]
-        if not found:
-            raise ValueError(f"none of the {len(of_log)} records keeps ranks by user; run what is to be compared again")
-        if lacking := len(of_log) - len(found):
-            print(f"note: {lacking} of {len(of_log)} records keep no ranks by user and are left out", file=sys.stderr)
-        return found
     names = dict.fromkeys(one["row"] for one in of_log)
     for row in rows:
         if row not in names:
             raise ValueError(f"no record of the row {row!r}; there are {', '.join(names)}")
-    return [one for row in rows for one in of_log if one["row"] == row]
+    asked = [one for row in rows for one in of_log if one["row"] == row] if rows else of_log
+    found = [one for one in asked if RANKS in one]
+    if not found:
+        raise ValueError(f"none of the {len(asked)} records keeps ranks by user; run what is to be compared again")
+    if bare := [row for row in rows if row not in {one["row"] for one in found}]:
+        raise ValueError(f"no record of {', '.join(bare)} keeps ranks by user; run what is to be compared again")
+    if lacking := len(asked) - len(found):
+        print(f"note: {lacking} of {len(asked)} records keep no ranks by user and are left out", file=sys.stderr)
+    return found
 
 
 def _of_folders(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
