@@ -14,7 +14,7 @@ import pytest
 import conseq
 from conseq.cli.main import main
 from conseq.evaluation.result import Evaluation
-from conseq.study.comparison import chosen_records, compare_runs
+from conseq.study.comparison import chosen_records, compare_runs, load_runs
 from conseq.study.records import Record, Told, read_records, record_of, write_records
 from conseq.study.top_ranks import TOP, packed, unpacked
 
@@ -44,6 +44,17 @@ def test_records_are_compared_as_their_runs_are(trained: Path, records: Path, hi
     assert {one.model for one in evaluations} == {"short", "long"}
     mixed, _ = compare_runs([trained / "short"], METRICS, records=chosen[1:], **how)
     assert told(mixed) == told(of_runs)
+
+
+def test_runs_and_records_of_one_experiment_are_one(trained: Path, records: Path) -> None:
+    short, long = chosen_records([records], None, ["short", "long"])
+    with pytest.raises(ValueError, match=r"short and the record of log: short \(ours\), seed 0 are runs of one"):
+        compare_runs([trained / "short"], METRICS, history="keep", records=[short, long])
+    other = copy.deepcopy(short)  # the same ranks under another seed
+    other["config"]["training"]["seed"], other["seed"], other["config_hash"] = 1, 1, "0" * 12
+    groups = load_runs([trained / "short"], "keep", [other, long])
+    assert [len(one) for one in groups.values()] == [2, 1]
+    assert list(groups)[1] == "long"
 
 
 def test_the_command_compares_rows_of_a_file(records: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -238,7 +238,8 @@ def _answer(
     other: Sequence[Mapping[str, float]],
 ) -> Answer:
     values = [one[metric] for one in found if metric in one]
-    (ours, spread), (elsewhere, elsewhere_spread) = _spread(values), _spread([x[metric] for x in other if metric in x])
+    ours, spread = _mean_and_spread(values)
+    elsewhere, elsewhere_spread = _mean_and_spread([one[metric] for one in other if metric in one])
     paper = row.cells.get(metric)
     return Answer(
         row=row,
@@ -257,7 +258,7 @@ def _answer(
     )
 
 
-def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
+def _mean_and_spread(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Gives mean and standard deviation; None where there are too few values for it."""
     return statistics.fmean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None
 

@@ -20,7 +20,7 @@ from conseq.run.folder import CONFIG, read_config
 from conseq.study.parts import users_among
 from conseq.study.records import History, Record, but_seed, identity, read_records
 from conseq.study.top_ranks import KEY as RANKS
-from conseq.study.top_ranks import unpacked
+from conseq.study.top_ranks import record_name, unpacked
 
 _STARTED_FROM = f"{START}.method.name", f"{START}.weights"
 
@@ -40,14 +40,21 @@ def load_runs(runs: Sequence[Path], history: History, records: Sequence[Record] 
         ValueError: if a folder holds no finished run, two are runs of one experiment with the same seed, or a record
             keeps no ranks by user.
     """
-    found = _of_folders(runs, history)
-    own: dict[str, str] = {}
-    for record in {identity(one): one for one in records}.values():
-        settings = but_seed(record["config"])
-        if settings not in own:
-            own[settings] = _told_apart(record, found.keys())
-        judged = unpacked(record, history)
-        found.setdefault(own[settings], []).append(replace(judged, model=own[settings]))
+    lists = {run: _lists_in(run, history) for run in runs if not (run / CONFIG).is_file()}
+    written = {run: _config(run) for run in runs if run not in lists}
+    kept = list({identity(one): one for one in records}.values())
+    keys = {run: but_seed(config) for run, config in written.items()}
+    told = [(str(run), keys[run], config["training"]["seed"]) for run, config in written.items()]
+    _refuse_doubles([*told, *((record_name(one), but_seed(one["config"]), one["seed"]) for one in kept)])
+    names = _names({key: json.loads(key) for key in dict.fromkeys(keys.values())})
+    called = {run: names[key] for run, key in keys.items()} | _names_of_lists(lists, set(names.values()))
+    found: dict[str, list[Evaluation]] = {}
+    for run in runs:
+        judged = lists[run] if run in lists else _evaluation(run, history)
+        found.setdefault(called[run], []).append(replace(judged, model=called[run]))
+    for one in kept:
+        name = names.setdefault(but_seed(one["config"]), _told_apart(one, found.keys()))
+        found.setdefault(name, []).append(replace(unpacked(one, history), model=name))
     return found
 
 
@@ -89,20 +96,6 @@ def chosen_records(files: Sequence[Path], dataset: str | None, rows: Sequence[st
         raise ValueError(f"no record of {', '.join(bare)} keeps ranks by user; run what is to be compared again")
     if lacking := len(asked) - len(found):
         print(f"note: {lacking} of {len(asked)} records keep no ranks by user and are left out", file=sys.stderr)
-    return found
-
-
-def _of_folders(runs: Sequence[Path], history: History) -> dict[str, list[Evaluation]]:
-    lists = {run: _lists_in(run, history) for run in runs if not (run / CONFIG).is_file()}
-    written = {run: _config(run) for run in runs if run not in lists}
-    keys = {run: but_seed(config) for run, config in written.items()}
-    _refuse_doubles({run: (keys[run], config["training"]["seed"]) for run, config in written.items()})
-    names = _names({key: json.loads(key) for key in dict.fromkeys(keys.values())})
-    called = {run: names[key] for run, key in keys.items()} | _names_of_lists(lists, set(names.values()))
-    found: dict[str, list[Evaluation]] = {}
-    for run in runs:
-        judged = lists[run] if run in lists else _evaluation(run, history)
-        found.setdefault(called[run], []).append(replace(judged, model=called[run]))
     return found
 
 
@@ -166,18 +159,18 @@ def _cut_of(runs: Sequence[Path], records: Sequence[Record]) -> tuple[Mapping[st
         return read_config(run), str(run)
     if not records:
         raise ValueError("none of the folders is a run's, whose record says how the log is cut; name one")
-    return records[0]["config"], f"the record of {records[0]['row']!r}"
+    return records[0]["config"], record_name(records[0])
 
 
-def _refuse_doubles(experiments: Mapping[Path, tuple[str, int]]) -> None:
-    """Refuses two runs of one experiment and seed: they are one draw, and would count as two."""
-    first: dict[tuple[str, int], Path] = {}
-    for run, experiment in experiments.items():
-        other = first.setdefault(experiment, run)
-        if other != run:
+def _refuse_doubles(experiments: Sequence[tuple[str, str, int]]) -> None:
+    """Refuses two runs, or records, of one experiment and seed: they are one draw, and would count as two."""
+    first: dict[tuple[str, int], str] = {}
+    for name, settings, seed in experiments:
+        other = first.setdefault((settings, seed), name)
+        if other != name:
             raise ValueError(
-                f"{other} and {run} are runs of one experiment with the same seed, {experiment[1]}; runs are averaged "
-                "over seeds, so name one of them"
+                f"{other} and {name} are runs of one experiment with the same seed, {seed}; runs are averaged over "
+                "seeds, so name one of them"
             )
 
 

@@ -10,7 +10,7 @@ from conseq.study.answers import Answer, answers
 from conseq.study.cuts import cut_names, cut_of
 from conseq.study.records import Record, but_seed, metrics_shown, stale
 from conseq.study.specification import Table
-from conseq.study.tables import UNPRINTED, cells, named, notes, protocol, unprinted, words
+from conseq.study.tables import PRINTED, UNPRINTED, cells, named, notes, protocol, unprinted, words
 
 _HEAD = """# Results
 
@@ -134,7 +134,7 @@ def _ours(found: Sequence[Answer]) -> list[str]:
             last = one.row
     lines = []
     if long:
-        lines += _grid(("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"), long)
+        lines += _grid(PRINTED, long)
     if aside.lines:
         lines += [*([""] if long else []), UNPRINTED, "", *_grid(aside.head, aside.lines)]
     return lines

@@ -17,6 +17,12 @@ from conseq.study.plan import Job
 from conseq.study.records import Record
 from conseq.study.specification import Row, Table
 
+PRINTED = ("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict")
+"""The headings of what stands beside printed numbers."""
+
+UNPRINTED = "No number in print; history kept / excluded:"
+"""What stands above the rest."""
+
 _ORDER = ("recorded", "stale", "finished", "begun", "to run", "no data")
 
 
@@ -70,7 +76,7 @@ def answers_text(table: Table, records: Sequence[Record], *, seeds: int = SEEDS)
     title = f"{table.paper}, {table.title}\n{protocol(table)}"
     found = answers(table, records, seeds=seeds)
     aside = unprinted(found)
-    long = _grid(("row", "preset", "metric", "paper", "ours ± sd", "difference", "n", "verdict"), right=range(3, 7))
+    long = _grid(PRINTED, right=range(3, 7))
     for row in table.rows:
         lines = [] if aside.has(row) else _lines(row, [one for one in found if one.row is row])
         if len(lines) > 1:
@@ -88,9 +94,6 @@ def answers_text(table: Table, records: Sequence[Record], *, seeds: int = SEEDS)
     below = [f"note: {table.note}"] if table.note else []
     below += [f"note on {one}" for one in notes(table)]
     return "\n".join([*parts, *below, ""])
-
-
-UNPRINTED = "No number in print; history kept / excluded:"
 
 
 @dataclass(frozen=True)

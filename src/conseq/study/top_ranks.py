@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ import numpy.typing as npt
 from conseq.evaluation.lists import LIST_LENGTH
 from conseq.evaluation.ranks import Protocol
 from conseq.evaluation.result import Evaluation
-
-History = Literal["exclude", "keep"]
+from conseq.run.runner import History
 
 TOP = 20
 """The last rank that is kept; metrics of longer lists cannot be told."""
@@ -58,20 +57,19 @@ def unpacked(record: Mapping[str, Any], history: History) -> Evaluation:
     Raises:
         ValueError: if the record keeps no ranks, or they are damaged.
     """
-    called = f"{record['dataset']}: {record['row']} ({record['preset']}), seed {record['seed']}"
-    kept = record.get(KEY)
+    called, kept = record_name(record), record.get(KEY)
     if kept is None:
         raise ValueError(
-            f"the record of {called} keeps no ranks by user: it was made before records kept them, or users have "
+            f"{called} keeps no ranks by user: it was made before records kept them, or users have "
             "several targets; run it again, and compare the folders of runs"
         )
     try:
         users = np.cumsum(_array(kept["users"], "<i4"), dtype=np.int64) - 1
         ranks = _array(kept[history], "u1").astype(np.float64)
     except (KeyError, ValueError, TypeError, zlib.error) as error:
-        raise ValueError(f"the ranks in the record of {called} are damaged: {error}") from None
+        raise ValueError(f"the ranks in {called} are damaged: {error}") from None
     if len(ranks) != len(users):
-        raise ValueError(f"the record of {called} has {len(users)} users and {len(ranks)} ranks")
+        raise ValueError(f"{called} has {len(users)} users and {len(ranks)} ranks")
     ranks[ranks == 0] = np.inf
     found = record["both"][history]
     return Evaluation(
@@ -87,6 +85,11 @@ def unpacked(record: Mapping[str, Any], history: History) -> Evaluation:
         floors=found["floors"],
         counts={LIST_LENGTH: kept["top"]},
     )
+
+
+def record_name(record: Mapping[str, Any]) -> str:
+    """Gives what errors call a record."""
+    return f"the record of {record['dataset']}: {record['row']} ({record['preset']}), seed {record['seed']}"
 
 
 def _text(values: npt.NDArray[Any]) -> str:
