@@ -57,7 +57,7 @@ def test_letters_of_a_chart_are_text_and_nothing_in_them_is_markup() -> None:
 
 
 def test_a_chart_names_no_address_but_those_of_its_language() -> None:
-    svg = line_chart([Series("a", (1.0, 100.0), (0.1, 0.2))], LABELS, floor=0.05)
+    svg = line_chart([Series("a", (1.0, 100.0), (0.1, 0.2))], LABELS, lines=[("popularity", 0.05)])
     addresses = set(re.findall(r"https?://[^\"'\s<>]+", svg))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert svg.startswith("<svg")
@@ -110,8 +110,8 @@ def test_ablation_bars_hold_the_papers_numbers_and_ours(experiments: Path, recor
     rows = {row[0]: row for row in picture.rows}
     assert set(rows) == {"SASRec", "without windows"}
     ours = [record["both"]["exclude"]["metrics"]["NDCG@20"] for record in records if record["row"] == "SASRec"]
-    assert rows["SASRec"][2] == 0.05
-    assert rows["SASRec"][3] == pytest.approx(sum(ours) / 2)
+    assert rows["SASRec"][2:4] == ("excluded", 0.05)
+    assert rows["SASRec"][4] == pytest.approx(sum(ours) / 2)
     assert "printed in the paper" in texts(picture.svg)
 
 
@@ -129,7 +129,13 @@ def test_bars_and_curves_show_what_the_papers_figure_shows(
         assert "HR@5, test" in texts(picture.svg)
     ours = [record["both"]["exclude"]["metrics"]["HR@5"] for record in records if record["row"] == "SASRec"]
     (picture,) = ablation(one.table, one.answers, own, "a")
-    assert {row[0]: row for row in picture.rows}["SASRec"][3] == pytest.approx(sum(ours) / 2)
+    rows = {(row[0], row[2]): row for row in picture.rows}
+    assert rows["SASRec", "excluded"][4] == pytest.approx(sum(ours) / 2)
+    # Nothing is printed, so that no protocol is the table's own: both have bars.
+    kept = [record["both"]["keep"]["metrics"]["HR@5"] for record in records if record["row"] == "SASRec"]
+    assert rows["SASRec", "kept"][4] == pytest.approx(sum(kept) / 2)
+    assert {"history excluded", "history kept"} <= {text.strip() for text in texts(picture.svg)}
+    assert dict(picture.protocol.parts)["history"] == "as the marks say"
 
 
 def test_nothing_stands_at_an_axis_that_has_no_label(experiments: Path, records: list[dict[str, Any]]) -> None:
@@ -154,6 +160,32 @@ def test_a_sweep_is_a_curve_over_its_values(experiments: Path, records: list[dic
     assert "SASRec, paper" in texts(picture.svg)
     assert {"0.0005", "0.002", "0.03"} <= set(texts(picture.svg))
     assert "learning rate (training.learning_rate)" in texts(picture.svg)
+
+
+def test_rows_that_are_points_make_a_curve_and_no_bars(experiments: Path, tmp_path: Path, make_record: Make) -> None:
+    file = shutil.copytree(experiments, tmp_path / "experiments") / "paper" / "table1" / "toy.toml"
+    head = 'paper = "P"\ntitle = "T"\ndataset = "toy"\nhistory = "keep"\n'
+    row = (
+        '[[row]]\nname = "M x {0}"\npreset = "ours"\n'
+        'point = {{ curve = "M", setting = "weight, times", value = {0} }}\n'
+        'method = {{ name = "cl4srec", contrast = {1} }}\n'
+    )
+    base = '[[row]]\nname = "SASRec"\npreset = "ours"\nmethod = { name = "next_item" }\n'
+    weights = {"0": 0.0, "3": 0.3, "0.1": 0.01}
+    file.write_text(head + base + "".join(row.format(*one) for one in weights.items()), encoding="utf-8")
+    table = load_table(file)
+    assert not any(one.swept for one in table.rows)
+    records = [make_record(one.config, row=one.name) for one in table.rows if one.config]
+    (one,) = answered([table], records)
+    own = list(one.own.values())
+    (picture,) = sensitivity(table, one.answers, own, "s")
+    assert {row[1] for row in picture.rows} == {"0", "0.1", "3"}
+    shown = [text.strip() for text in texts(picture.svg)]
+    # A logarithm has no 0: the values stand side by side, ascending.
+    assert [text for text in shown if text in {"0", "0.1", "3"}][:3] == ["0", "0.1", "3"]
+    assert {"weight, times", "M", "SASRec"} <= set(shown)
+    assert "floor: popularity" not in shown
+    assert ablation(table, one.answers, own, "a") == []
 
 
 def test_noise_gives_the_value_and_the_loss(found: list[Result]) -> None:

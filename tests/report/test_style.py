@@ -34,7 +34,7 @@ def lines(names: Sequence[str]) -> str:
         for place, name in enumerate(names)
         for kind in ("", ", paper")
     ]
-    return line_chart(series, Labels("x", "y"), floor=0.05)
+    return line_chart(series, Labels("x", "y"), lines=[("popularity", 0.05)])
 
 
 def test_what_tells_two_rows_apart_is_read_at_their_bars() -> None:

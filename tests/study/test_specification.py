@@ -50,6 +50,20 @@ def test_cells_of_a_sweep_go_to_their_values(experiments: Path) -> None:
         table(experiments, sweep.replace("[0.1, 0.2]", "[0.1]"))
 
 
+def test_a_row_may_be_a_point_and_a_sweep_is_its_points(experiments: Path) -> None:
+    point = 'point = { curve = "C", setting = "a weight", value = 2 }\n'
+    row = '[[row]]\nname = "R"\npreset = "ours"\nmethod = { name = "next_item" }\n' + point
+    (found,) = table(experiments, row).rows
+    assert (found.curve, found.parameter, found.value, found.swept) == ("C", "a weight", 2.0, False)
+    sweep = (
+        '[[sweep]]\nname = "S"\npreset = "ours"\nmethod = { name = "next_item" }\n'
+        'parameter = "training.batch_size"\nvalues = [32, 64]\n'
+    )
+    assert all(one.swept for one in table(experiments, sweep).rows)
+    with pytest.raises(ValueError, match="'S': a sweep has its parameter and values, a point is said of a row"):
+        table(experiments, sweep + point)
+
+
 def test_cells_of_a_sweep_may_have_gaps(experiments: Path) -> None:
     sweep = (
         '[[sweep]]\nname = "S"\nexperiment = "next_item/toy.paper.toml"\npreset = "paper"\n'
@@ -131,6 +145,12 @@ def test_seeds_begin_with_the_file_s(experiments: Path) -> None:
         ('name = "A"\nclosed = "x"\ncells = { "HR@10" = "high" }', "'HR@10'"),
         ('name = "A"\nclosed = "x"\nparameter = "method.loss"', "a sweep has a parameter"),
         ('name = "A"\npreset = "ours"\nmethod = { name = "next_item", losss = 1 }', "losss"),
+        (
+            'name = "A"\nclosed = "x"\npoint = { curve = "A", setting = "s", value = 1 }',
+            "a point of a curve is trained",
+        ),
+        ('name = "A"\nclosed = "x"\npoint = { curve = "A", setting = "a.b", value = 1 }', "setting"),
+        ('name = "A"\nclosed = "x"\npoint = { curve = "A", setting = "s" }', "value"),
     ],
 )
 def test_a_row_that_says_too_much_or_too_little_is_refused(experiments: Path, row: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,8 +17,11 @@ _LETTERS_PER_INCH = 10
 _TICK_LINES = 3
 _LETTERS = 40
 """How many letters of ticks stand beside each other on an axis."""
-_LOG_FROM = 8
+LOG_FROM = 8
 """Where the largest number is that many times the smallest, an axis is logarithmic."""
+POPULARITY = "floor: popularity"
+"""What the line of what learns nothing is called."""
+_DASHES = ("--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,36 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A number with an interval.
+
+    Attributes:
+        place: Where it stands on the axis of categories.
+        value: The number.
+        low: End of its interval; None: there is none, and the dot is open.
+        high: The other end.
+    """
+
+    place: int
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Dots of one kind.
+
+    Attributes:
+        label: In the legend.
+        dots: Some at each place.
+    """
+
+    label: str
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
 class Labels:
     """What stands at the axes.
 
@@ -75,13 +109,13 @@ class Labels:
     places: tuple[float, ...] = ()
 
 
-def line_chart(series: Sequence[Series], labels: Labels, *, floor: float | None = None) -> str:
+def line_chart(series: Sequence[Series], labels: Labels, *, lines: Sequence[tuple[str, float]] = ()) -> str:
     """Gives lines with markers as SVG; error bars are standard deviations.
 
     Args:
         series: At least one.
         labels: Of the axes.
-        floor: Where a dashed horizontal line marks what learns nothing; None: nowhere.
+        lines: Names and values of horizontal lines that the series are seen against.
 
     Returns:
         The drawing.
@@ -93,8 +127,8 @@ def line_chart(series: Sequence[Series], labels: Labels, *, floor: float | None 
         for one in series:
             _line(axes, one, again=(one.look, one.faint) in named)
             named.add((one.look, one.faint))
-        if floor is not None:
-            axes.axhline(floor, color=GREY, linestyle=(0, (2, 2)), label="floor: popularity")
+        for number, (name, value) in enumerate(lines):
+            axes.axhline(value, color=GREY, linestyle=_DASHES[number % len(_DASHES)], label=labelled(name), zorder=1)
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks)
         else:
@@ -131,7 +165,7 @@ def _line(axes: Axes, one: Series, *, again: bool) -> None:
 
 def _scale(axes: Axes, series: Sequence[Series], labels: Labels) -> None:
     values = [value for one in series for value in one.x]
-    if values and labels.wide and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
+    if values and labels.wide and min(values) > 0 and max(values) >= LOG_FROM * min(values):
         axes.set_xscale("log")
         # Of less than two powers of ten a single one may lie inside, and one number is no scale.
         narrow = max(values) < 100 * min(values)
@@ -178,7 +212,7 @@ def bar_chart(
                 color="black", markerfacecolor="white", markersize=6, label="printed in the paper", zorder=5,
             )  # fmt: skip
         for number, (name, value) in enumerate(floors):
-            axes.axvline(value, color=GREY, linestyle=("--", ":")[number % 2], label=f"floor: {name}", zorder=1)
+            axes.axvline(value, color=GREY, linestyle=_DASHES[number % len(_DASHES)], label=f"floor: {name}", zorder=1)
         axes.set_yticks(places, ticks)
         axes.set_ylim(len(places) - 0.5, -0.5)
         axes.set_xlim(left=0)
@@ -202,3 +236,42 @@ def _bars(axes: Axes, one: Bars, places: np.ndarray, thick: float, number: int) 
     for place, value, spread in zip(places, one.values, one.spread, strict=True):
         if value is not None and spread is not None:
             axes.errorbar(value, place, xerr=spread, color="black", capsize=2.5, linewidth=1.2, zorder=4)
+
+
+def dot_chart(kinds: Sequence[Dots], labels: Labels) -> str:
+    """Gives differences as SVG: dots with intervals about a line at 0, one row for each tick, the first at the top.
+
+    Args:
+        kinds: The kinds of dots, which stand below one another in a row.
+        labels: ``x`` is the axis of the numbers; ``ticks`` name the rows.
+
+    Returns:
+        The drawing.
+    """
+    ticks = told_apart(labels.ticks, 22, lines=_TICK_LINES)
+    row = max(0.2 * len(kinds), 0.06 + LINE * _most_lines(ticks))
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        axes.axvline(0.0, color="#444444", linewidth=1.0, zorder=1)
+        for number, kind in enumerate(kinds):
+            _dots(axes, kind, (number - (len(kinds) - 1) / 2) * 0.8 / len(kinds), number)
+        axes.set_yticks(range(len(ticks)), ticks)
+        axes.set_ylim(len(ticks) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel(labels.x)
+        legend(figure, axes)
+
+    return draw(0.8 + row * len(ticks), paint)
+
+
+def _dots(axes: Axes, kind: Dots, shift: float, number: int) -> None:
+    style = look(number)
+    marks: Any = {"color": style.colour, "marker": style.marker, "linestyle": ""}
+    axes.plot([], [], label=labelled(kind.label), **marks)  # the legend's, whatever the dots have
+    for one in kind.dots:
+        place = one.place + shift
+        if one.low is None or one.high is None:
+            axes.plot([one.value], [place], markerfacecolor="white", zorder=3, **marks)
+        else:
+            axes.plot([one.value], [place], zorder=3, **marks)
+            axes.plot([one.low, one.high], [place, place], color=style.colour, linewidth=1.4, zorder=2)

@@ -18,10 +18,11 @@ _MOST_MODELS = 4
 _CUTS = {
     "history": "length of the history, items",
     "popularity": "training interactions of the target",
-    "time tie": "whether the tie rule, not time, picked the target",
-    "repeat": "whether the target is already in the history",
+    "time tie": "target picked by the tie rule",
+    "repeat": "target already in the history",
 }
 _SLICED = "Parts of the cases of one evaluation; every model was trained on all users together."
+_NOTES = {"time tie": " yes: several interactions of the user have the target's time, and the rule for ties picked it."}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def slices(found: Sequence[Result], cut: str, history: str, name: str) -> list[P
             metric=metric,
             by=_CUTS.get(cut, cut),
             history=history,
-            note=_SLICED,
+            note=_SLICED + _NOTES.get(cut, ""),
             counted="cases",
             cases=cases,
             values={one.shown: {part: _part(one, cut, part, metric, history) for part in cases} for one in models},
@@ -130,7 +131,7 @@ def slice_table(found: Sequence[Result], cut: str, history: str) -> NumberTable 
         statement([record for one in some for record in one.records], history=history),
         ("model", *(f"{part} ({cases:,} cases)" for part, cases in parts.items())),
         tuple(groups),
-        _SLICED,
+        _SLICED + _NOTES.get(cut, ""),
     )
 
 

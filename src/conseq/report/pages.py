@@ -10,6 +10,7 @@ from conseq.analyses import ANALYSES
 from conseq.report.addresses import Place, in_words, places, slugs
 from conseq.report.comparisons import ablation
 from conseq.report.curves import learning_curves
+from conseq.report.gains import gains
 from conseq.report.groups import representatives, slice_table, slices, user_groups
 from conseq.report.measures import measures
 from conseq.report.results import Result, by_settings, result_of, with_analysis
@@ -42,7 +43,15 @@ VERDICTS: tuple[Verdict, ...] = (
     "not run",
     "closed",
 )
-_CUTS = (("history", "exclude"), ("popularity", "exclude"), ("time tie", "exclude"), ("repeat", "keep"))
+# Drawn as well; what is repeated is a target only where items of the history are.
+_DRAWN = (
+    ("history", "exclude"),
+    ("popularity", "exclude"),
+    ("time tie", "exclude"),
+    ("time tie", "keep"),
+    ("repeat", "keep"),
+)
+_CUTS = (*_DRAWN, ("history", "keep"), ("popularity", "keep"))
 
 
 @dataclass(frozen=True)
@@ -222,14 +231,15 @@ def _study_section(one: Answered, all_results: Sequence[Result], file: str) -> S
     # A table of ours has the floors already, and mostly SASRec.
     has_baseline = not printed and any(result.is_sasrec for result in own)
     aside = None if has_baseline else beside(_comparable(one, all_results), table.history, table.dataset)
-    plain = {row_key(row) for row in table.rows if not (row.parameter or row.analysis)}
-    points = [result for key, result in one.own.items() if key in plain]
+    trained = {row_key(row): row for row in table.rows if not row.analysis}
+    points = [result for key, result in one.own.items() if key in trained and not trained[key].swept]
     asked = {str(row.analysis["name"]) for row in table.rows if row.analysis}
     return Section(
         one.place.anchor,
         one.place.heading,
         (*(found for found in (*compared, aside, missing) if found), *measures(own, asked)),
         (
+            *([] if printed else gains(table, points, name)),
             *ablation(table, one.answers, own, name),
             *sensitivity(table, one.answers, own, name),
             *learning_curves(points, f"{name}-curves"),
@@ -311,7 +321,7 @@ def _dataset_sections(
     cases = by_settings(alone)
     numbers = [table for case in cases for table in measures(case, set(ANALYSES))]
     some = representatives(found)
-    parts = [picture for cut, history in _CUTS for picture in slices(some, cut, history, name)]
+    parts = [picture for cut, history in _DRAWN for picture in slices(some, cut, history, name)]
     tables = [table for cut, history in _CUTS if (table := slice_table(found, cut, history)) is not None]
     drawn = [analysed(case, f"{name}-{place}", set(ANALYSES)) for place, case in enumerate(cases, 1)]
     rest = [*learning_curves(alone, f"{name}-curves"), *(picture for one in drawn for picture in one)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from conseq.report.charts import Labels, Series, line_chart
+from conseq.report.charts import LOG_FROM, POPULARITY, Labels, Series, line_chart
 from conseq.report.numbers import number, with_spread
 from conseq.report.parts import in_figures
 from conseq.report.results import Estimate, Result, estimate, main_metric
@@ -89,9 +89,14 @@ class _Axis:
 def _axis(cells: Sequence[Answer]) -> _Axis:
     values = {_shown(one.row.value): _number(one.row.value) for one in cells}
     numbers = {shown: value for shown, value in values.items() if value is not None}
-    if len(numbers) == len(values):
-        return _Axis(numbers, numeric=True)
-    return _Axis({shown: float(place) for place, shown in enumerate(values)}, numeric=False)
+    if len(numbers) < len(values):
+        return _Axis({shown: float(place) for place, shown in enumerate(values)}, numeric=False)
+    above = [value for value in numbers.values() if value > 0]
+    if min(numbers.values()) == 0 and max(above) >= LOG_FROM * min(above):
+        # No logarithm is that of 0: the values stand side by side.
+        ordered = sorted(numbers, key=lambda shown: numbers[shown])
+        return _Axis({shown: float(place) for place, shown in enumerate(ordered)}, numeric=False)
+    return _Axis(numbers, numeric=True)
 
 
 def _sensitivity(
@@ -99,19 +104,19 @@ def _sensitivity(
 ) -> list[Picture]:
     first = curves[0].points[0]
     metric, parameter = first.metric, first.row.parameter
-    setting = parameter.partition(".")[2].replace("_", " ")
+    setting = parameter.partition(".")[2].replace("_", " ") or parameter
     series: list[Series] = []
     for place, curve in enumerate(curves):
         old = " [some stale]" if any(one.stale for one in curve.points) else ""
         at = [axis.places[_shown(one.row.value)] for one in curve.points]
         series += _with_printed(curve.label + old, curve.points, at, place)
     records = [record for one in own for record in one.records]
-    floor = floor_value(own, "popularity", metric, table.history)
+    lines = _lines(own, curves, metric, table.history)
     verb = "excluded" if table.history == "exclude" else "kept"
     points = [(curve.label, one) for curve in curves for one in curve.points]
     told = (f"{label}, {_shown(one.row.value)}: {number(one.ours)}" for label, one in points)
     labels = Labels(
-        f"{setting} ({parameter})",
+        f"{setting} ({parameter})" if setting != parameter else setting,
         f"{metric}, test",
         ticks=() if axis.numeric else tuple(axis.places),
         places=tuple(sorted(axis.places.values())) if axis.numeric else (),
@@ -119,7 +124,7 @@ def _sensitivity(
     picture = Picture(
         name=f"{stem}-{part}",
         title=f"{metric} by {setting}",
-        svg=line_chart(series, labels, floor=floor),
+        svg=line_chart(series, labels, lines=lines),
         alt=f"Line chart of {metric} by {setting}. " + "; ".join(told) + ".",
         caption=(
             f"{table.paper}, {table.title}: test {metric}, history {verb}, for values of {setting}; the other settings "
@@ -133,6 +138,20 @@ def _sensitivity(
         ),
     )
     return [picture]
+
+
+def _lines(found: Sequence[Result], curves: Sequence[_Curve], metric: str, history: str) -> list[tuple[str, float]]:
+    """Gives what the curves are seen against: SASRec where it is a row and no curve, else popularity.
+
+    Popularity lies so far below that beside SASRec it would only press the curves together.
+    """
+    own = [(one.shown, one.estimate(metric, history)) for one in found if one.is_sasrec]
+    if lines := [
+        (name, value.mean) for name, value in own if value is not None and not any(c.is_sasrec for c in curves)
+    ]:
+        return lines
+    floor = floor_value(found, "popularity", metric, history)
+    return [] if floor is None else [(POPULARITY, floor)]
 
 
 def _with_printed(curve: str, points: Sequence[Answer], at: Sequence[float], place: int) -> list[Series]:
@@ -159,7 +178,9 @@ def _number(value: Any) -> float | None:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def robustness(found: Sequence[Result], name: str) -> list[Picture]:

@@ -39,6 +39,15 @@ class _Start:
 
 
 @settings
+class _Point:
+    """What a row may say of its place on a curve over a setting that no single parameter is."""
+
+    curve: Annotated[str, Field(min_length=1)]
+    setting: Annotated[str, Field(min_length=1, pattern=r"^[^.]+$")]
+    value: float
+
+
+@settings
 class _Entry:
     """What a row and a sweep may say."""
 
@@ -55,6 +64,7 @@ class _Entry:
     split: Section = field(default_factory=dict)
     training: Section = field(default_factory=dict)
     start: _Start | None = None
+    point: _Point | None = None
     analysis: Section | None = None
     cells: dict[str, Any] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
@@ -96,9 +106,9 @@ class Row:
         config: The experiment; None where there is nothing to train.
         analysis: What is done with the trained model, by ``name`` and settings; None: it is only judged.
         asked: The same, understood.
-        curve: The name of the sweep that it is a point of; empty for a row.
-        parameter: The swept setting, ``section.key``; empty for a row.
-        value: Its value; None for a row.
+        curve: The name of the curve that it is a point of; empty for other rows.
+        parameter: The setting along the curve: ``section.key`` of a sweep, else words; empty for other rows.
+        value: Its value; None for other rows.
     """
 
     study: str
@@ -119,6 +129,11 @@ class Row:
     curve: str = ""
     parameter: str = ""
     value: Any = None
+
+    @property
+    def swept(self) -> bool:
+        """Whether it is one of many points that a sweep stands for, and has no row of its own."""
+        return "." in self.parameter
 
     def seeded(self, count: int) -> list[RunConfig]:
         """Gives the experiment with the file's seed and the ones that follow it; so have the ones that it starts from.
@@ -268,13 +283,25 @@ def _row(base: Row, entry: _Entry, path: Path, source: str) -> Row:
         floor=entry.floor,
         config=_config(entry, path, source) if trains else None,
         analysis=entry.analysis,
+        **_place(entry, source),
         asked=None if entry.analysis is None else asked_for(entry.analysis, base.history, source=source),
     )
+
+
+def _place(entry: _Entry, source: str) -> dict[str, Any]:
+    """Gives the place of a row on a curve; nothing where it says none."""
+    if entry.point is None:
+        return {}
+    if entry.closed is not None or entry.floor is not None:
+        raise ValueError(f"{source}: a point of a curve is trained, and this row is not")
+    return {"curve": entry.point.curve, "parameter": entry.point.setting, "value": entry.point.value}
 
 
 def _sweep(base: Row, entry: _Entry, path: Path, source: str) -> list[Row]:
     if not entry.values:
         raise ValueError(f"{source}: a sweep needs values")
+    if entry.point is not None:
+        raise ValueError(f"{source}: a sweep has its parameter and values, a point is said of a row")
     section, _, key = str(entry.parameter).partition(".")
     if section not in (*SECTIONS, "analysis") or not key:
         raise ValueError(f"{source}: parameter must be section.key, found {entry.parameter!r}")
