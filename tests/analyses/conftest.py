@@ -95,3 +95,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, log: InteractionLog, config: R
     folder = tmp_path_factory.mktemp("runs") / "run"
     runner.run(config, log, folder=folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def contrasting(tmp_path_factory: pytest.TempPathFactory, log: InteractionLog) -> Path:
+    """A finished run of MCLRec on that log."""
+    folder = tmp_path_factory.mktemp("runs") / "mclrec"
+    runner.run(from_record({**SMALL, "method": {"name": "mclrec"}}, source="test"), log, folder=folder)
+    return folder

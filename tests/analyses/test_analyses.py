@@ -33,16 +33,18 @@ def settings(tmp_path: Path, log: InteractionLog) -> dict[str, dict[str, Any]]:
         "groups_apart": {"edges": [6]},
         "complexity": {"seconds": 0.01},
         "representations": {"pairs": 20},
+        "views": {"histories": 20},
         "purity": {"items": str(table), "column": "kind", "clusters": 3},
     }
 
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_every_analysis_gives_json_and_a_table(
-    name: str, settings: dict[str, dict[str, Any]], run: Path, log: InteractionLog
+    name: str, settings: dict[str, dict[str, Any]], run: Path, contrasting: Path, log: InteractionLog
 ) -> None:
     history = "keep" if ANALYSES[name].judges else None
-    record = analyse(name, settings[name], run, log, history=history)  # type: ignore[arg-type]
+    of = contrasting if name == "views" else run
+    record = analyse(name, settings[name], of, log, history=history)  # type: ignore[arg-type]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert record["analysis"] == name
     asked = settings[name] | ({"items": "items.csv"} if name == "purity" else {})  # without the machine's folders

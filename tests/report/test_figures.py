@@ -271,6 +271,17 @@ def test_analyses_that_are_numbers_are_tables(found: list[Result]) -> None:
     assert measures(found, set()) == []
 
 
+def test_views_are_a_table_by_pairs_of_kinds(found: list[Result]) -> None:
+    some = copy.deepcopy([record for one in found for record in one.records])
+    for number, record in enumerate(some):
+        pairs = {"random 1, random 2": {"value": 0.5, "others": 1.5 + number / 10}}
+        record["analyses"]["views"] = {"pairs": pairs, "kinds": {}}
+    (table,) = measures(results(some), {"views"})
+    assert [cell.text for cell in table.groups[0].rows[0]][:2] == ["random 1, random 2", "0.5000 ± 0.0000"]
+    assert dict(table.protocol.parts)["split"].endswith("training part")
+    assert measures(found, {"views"}) == []
+
+
 def test_what_models_cost_is_told_with_the_machine_of_each_number(
     found: list[Result], records: list[dict[str, Any]]
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +24,8 @@ from conseq.report.models import NOTHING, OTHER, Facts, Model, load_model, read_
 from conseq.report.sources import collect
 from conseq.report.stored import stored
 from conseq.report.style import Picture
-from conseq.run.runner import data_record
+from conseq.run.config import from_record
+from conseq.run.runner import data_record, run
 from conseq.serving.bundle import save_bundle
 
 
@@ -69,6 +71,26 @@ def test_maps_show_users_and_items_by_intent_and_category(model: Model) -> None:
     assert len({row[2] for row in users.rows}) == 7
     assert "40 of 150 users" in users.caption
     assert [row[3:] for row in items.rows] == [row[3:] for row in kinds.rows]
+
+
+def test_views_that_a_run_contrasts_have_a_map(toy: Path, tmp_path: Path) -> None:
+    logs = KnownLogs(toy / "data")
+    tables = {
+        "method": {"name": "mclrec"},
+        "encoder": {"name": "sasrec", "width": 8, "layers": 1, "heads": 1, "max_length": 6},
+        "training": {"epochs": 1},
+    }
+    folder = tmp_path / "toy" / "mclrec"
+    run(from_record(tables, source="a test"), logs.log("toy"), folder=folder)
+    views = maps(loaded(folder, logs), "m", points=40)[-1]
+    assert views.name == "m-views-by-kind"
+    assert Counter(row[2] for row in views.rows) == dict.fromkeys(
+        ("random 1", "random 2", "learned 1", "learned 2"), 10
+    )
+    assert re.search(r"40 of \d{3} views of training histories, 4 of each history", views.caption)
+    assert dict(views.protocol.parts)["split"].endswith("training part")
+    (folder / "checkpoint.pt").unlink()
+    assert "m-views-by-kind" not in [one.name for one in maps(loaded(folder, logs), "m", points=40)]
 
 
 def test_the_same_vectors_have_the_same_map(model: Model) -> None:

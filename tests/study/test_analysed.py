@@ -38,6 +38,16 @@ def test_every_analysis_has_its_numbers(experiments: Path, data: Path, tmp_path:
     assert numbers("complexity", cost)["parameters"] > 0
     assert set(numbers("complexity", cost)) == {"parameters", "users per second", "seconds per epoch"}
     assert shown("complexity", numbers("complexity", cost)) == list(numbers("complexity", cost))
+    views = {
+        "kinds": {"random 1": {"uniformity": -2.0}, "random 2": {"uniformity": -3.0}},
+        "pairs": {"random 1, random 2": {"value": 0.5, "others": 1.5}},
+    }
+    assert numbers("views", views) == {
+        "alignment, random 1, random 2": 0.5,
+        "distance of others, random 1, random 2": 1.5,
+        "uniformity, random 1": -2.0,
+        "uniformity, random 2": -3.0,
+    }
     agreed = {"purity": 0.5, "nmi": 0.2}
     assert numbers("purity", {"agreement": agreed, "chance": {"purity": 0.3, "nmi": 0.1}}) == {
         "purity": 0.5,

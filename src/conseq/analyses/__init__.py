@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from conseq.analyses import complexity, groups, noise, purity, representations
+from conseq.analyses import complexity, groups, noise, purity, representations, views
 from conseq.analyses.subject import Subject, subject_of
 from conseq.config import parse, to_json
 from conseq.data.log import InteractionLog
@@ -80,6 +80,12 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
             representations.RepresentationsConfig,
             False,
             lambda subject, config, history, show: representations.of_subject(subject, config),
+        ),
+        "views": Analysis(
+            "random and learned views of a history, near and apart (MCLRec Fig. 2 and 5)",
+            views.ViewsConfig,
+            False,
+            lambda subject, config, history, show: views.of_subject(subject, config),
         ),
         "purity": Analysis(
             "clusters of users against item categories (ICLRec's case study)",

@@ -82,6 +82,20 @@ def _representations(record: Record) -> Table:
     return table
 
 
+def _views(record: Record) -> Table:
+    title = f"views of {record['histories']:,} training histories, weights of epoch {record['epoch']}"
+    table = _table(title, ["measure", *record["kinds"]])
+    for name in ("uniformity", "effective_rank", "mean_cosine", "mean_norm"):
+        table.add_row(name.replace("_", " "), *(f"{one[name]:.4f}" for one in record["kinds"].values()))
+    for kind in list(record["kinds"])[:-1]:  # each pair once
+        pairs = (record["pairs"].get(f"{kind}, {other}") for other in record["kinds"])
+        table.add_row(
+            f"to {kind}", *("" if one is None else f"{one['value']:.3f} ({one['others']:.3f})" for one in pairs)
+        )
+    table.caption = "to: squared distance of two views of one history (of different ones)"
+    return table
+
+
 def _purity(record: Record) -> Table:
     found, chance = record["agreement"], record["chance"]
     title = f"{len(record['clusters'])} clusters of {record['users']:,} users in {record['categories']:,} categories: "
@@ -108,6 +122,7 @@ _TABLES: Mapping[str, Callable[[Record], Table]] = MappingProxyType(
         "groups_apart": _groups,
         "complexity": _complexity,
         "representations": _representations,
+        "views": _views,
         "purity": _purity,
     }
 )

@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "judge a run or a bundle on held-out items under a stated protocol",
     "evaluate-lists": "judge recommendations that something else made, from a table",
     "compare": "compare finished runs with one another",
-    "analyse": "noise, user groups, cost, representations and clusters of a stored model",
+    "analyse": "noise, user groups, cost, representations, views and clusters of a stored model",
     "recommend": "recommend items for histories from a bundle",
     "similar": "give the items nearest to items, from a bundle",
     "serve": "answer requests for recommendations over HTTP",

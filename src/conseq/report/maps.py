@@ -1,9 +1,9 @@
-"""Maps: t-SNE of the vectors of users and items, coloured by intent or by category."""
+"""Maps: t-SNE of the vectors of users, items and views, marked by intent, by category or by the kind of view."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conseq.analyses.vectors import user_vectors
+from conseq.analyses.views import makes_views, trained_method, view_vectors
 from conseq.report.models import OTHER, Model
 from conseq.report.style import GREY, Picture, Value, draw, labelled, legend, look, plain
 from conseq.signals.clusters import k_means, nearest
@@ -33,11 +34,14 @@ class _Map:
     """What a map shows.
 
     Attributes:
-        of: ``users`` or ``items``.
-        by: ``intent`` or ``category``.
+        of: ``users``, ``items`` or ``views``.
+        by: ``intent``, ``category`` or ``kind``.
         place: float64 ``[n, 2]``.
         ids: Outside ids.
         kinds: What each point is marked as.
+        whole: How many there are of which some are drawn, and what they are.
+        source: Where the kinds come from.
+        part: The part of the log that is read; empty: none.
     """
 
     of: str
@@ -45,10 +49,13 @@ class _Map:
     place: npt.NDArray[np.float64]
     ids: Sequence[str]
     kinds: Sequence[str]
+    whole: str
+    source: str
+    part: str
 
 
 def maps(model: Model, name: str, *, points: int = POINTS) -> list[Picture]:
-    """Gives the maps of a model: users by intent, and items by intent and by category, as far as these are known.
+    """Gives the maps of a model: users by intent, items by intent and by category, views by kind, as far as known.
 
     Args:
         model: The model; without its log there are no users, and users of several vectors have no place.
@@ -58,7 +65,11 @@ def maps(model: Model, name: str, *, points: int = POINTS) -> list[Picture]:
     Returns:
         The figures; none of fewer than four vectors.
     """
-    return [_picture(model, name, one) for one in (*_of_users(model, points), *_of_items(model, points))]
+    return [_picture(model, name, one) for one in _all(model, points)]
+
+
+def _all(model: Model, points: int) -> list[_Map]:
+    return [*_of_users(model, points), *_of_items(model, points), *_of_views(model, points)]
 
 
 def _of_users(model: Model, points: int) -> list[_Map]:
@@ -71,7 +82,9 @@ def _of_users(model: Model, points: int) -> list[_Map]:
     vectors = user_vectors(model.bundle.encoder, held_out.histories.select(chosen))
     users = model.subject.log.user_ids.ids
     ids = [users[row] for row in held_out.users[chosen].tolist()]
-    return [_Map("users", "intent", embedded(vectors), ids, _intents(vectors))]
+    whole = f"{len(held_out.users):,} users (test histories)"
+    intents = _intents(vectors)
+    return [_Map("users", "intent", embedded(vectors), ids, intents, whole, _clustered(intents), "test part")]
 
 
 def _of_items(model: Model, points: int) -> list[_Map]:
@@ -80,10 +93,35 @@ def _of_items(model: Model, points: int) -> list[_Map]:
     if len(chosen) < FEWEST:
         return []
     ids = [model.bundle.item_ids.ids[one] for one in chosen.tolist()]
-    place = embedded(table[chosen])
-    found = [_Map("items", "intent", place, ids, _intents(table[chosen]))]
+    place, whole, intents = embedded(table[chosen]), f"{len(table):,} items of the item table", _intents(table[chosen])
+    found = [_Map("items", "intent", place, ids, intents, whole, _clustered(intents), "")]
     categories = model.facts.main_categories(ids, INTENTS)
-    return [*found, _Map("items", "category", place, ids, categories)] if len(set(categories)) > 1 else found
+    shown = {one for one in categories if one != OTHER}
+    if len(set(categories)) < 2:
+        return found
+    source = (
+        f"column “{model.facts.column}” of the items' table, the {len(shown)} largest; grey crosses: {_rest(shown)}"
+    )
+    return [*found, _Map("items", "category", place, ids, categories, whole, source, "")]
+
+
+def _of_views(model: Model, points: int) -> list[_Map]:
+    """Gives the map of the views that a run contrasts: MCLRec's Figures 2 and 5."""
+    if model.subject is None or not makes_views(model.subject):
+        return []
+    method, _ = trained_method(model.subject)
+    found = view_vectors(method, histories=points // 4, seed=_SEED)
+    vectors = torch.cat(list(found.values()))
+    if len(vectors) < FEWEST:
+        return []
+    each = len(next(iter(found.values())))
+    kinds = [kind for kind in found for _ in range(each)]
+    ids = [f"history {number + 1}" for _ in found for number in range(each)]
+    whole = f"{len(found) * len(method.train_set):,} views of training histories, {len(found)} of each history"
+    source = (
+        "which view of its history it is; random ones are encoded, learned ones are what an augmenter makes of these"
+    )
+    return [_Map("views", "kind", embedded(vectors), ids, kinds, whole, source, "training part")]
 
 
 def embedded(vectors: Tensor) -> npt.NDArray[np.float64]:
@@ -130,13 +168,6 @@ def _picture(model: Model, name: str, one: _Map) -> Picture:
     shown = [kind for kind in sizes if kind != OTHER]
     rest = _rest(shown)
     kinds = [kind or rest for kind in one.kinds]
-    total = len(model.subject.split.test.users) if of == "users" and model.subject else model.bundle.encoder.n_items
-    what = "users (test histories)" if of == "users" else "items of the item table"
-    source = (
-        f"K-means with K = {len(shown)} of the unit vectors on the map"
-        if by == "intent"
-        else f"column “{model.facts.column}” of the items' table, the {len(shown)} largest; grey crosses: {rest}"
-    )
     rows: list[tuple[Value, ...]] = [
         (outside, model.facts.title(outside) if of == "items" else "", kind, round(float(x), 2), round(float(y), 2))
         for outside, kind, (x, y) in zip(one.ids, kinds, one.place, strict=True)
@@ -149,12 +180,12 @@ def _picture(model: Model, name: str, one: _Map) -> Picture:
         alt=f"Scatter plot of {len(kinds):,} {of} in the plane, marked by {by}: {counted}.",
         caption=(
             f"t-SNE (openTSNE, perplexity {_perplexity(len(kinds))}, angle between vectors, seed {_SEED}) of "
-            f"{len(kinds):,} of {total:,} {what}, drawn at random. Colour and marker: {source}. The axes have no unit: "
+            f"{len(kinds):,} of {one.whole}, drawn at random. Colour and marker: {one.source}. The axes have no unit: "
             "near points have similar vectors; distances between groups and their sizes mean little."
         ),
         protocol=(
-            model.statement(history="read as the model reads it", part="test part")
-            if of == "users"
+            model.statement(history="read as the model reads it", part=one.part)
+            if one.part
             else model.statement(history="none is read", part="item vectors as trained")
         ),
         columns=("id", "title", by, "x", "y"),
@@ -162,7 +193,11 @@ def _picture(model: Model, name: str, one: _Map) -> Picture:
     )
 
 
-def _rest(shown: Sequence[str]) -> str:
+def _clustered(intents: Sequence[str]) -> str:
+    return f"K-means with K = {len(set(intents))} of the unit vectors on the map"
+
+
+def _rest(shown: Collection[str]) -> str:
     """Gives what points are called that are in none of the categories that are shown: as none of these is called."""
     rest = "other"
     while rest in shown:

@@ -1,11 +1,11 @@
-"""Analyses that are numbers and no curves: what models cost, and whether clusters of users have a meaning."""
+"""Analyses that are numbers and no curves: costs, views, and whether clusters of users have a meaning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from conseq.report.numbers import NONE
+from conseq.report.numbers import NONE, with_spread
 from conseq.report.results import Result, estimate
 from conseq.report.spectrum import spread_table
 from conseq.report.statement import listed, statement
@@ -15,7 +15,8 @@ _MEGA = 2**20
 
 
 def measures(found: Sequence[Result], asked: Collection[str]) -> list[NumberTable]:
-    """Gives the tables of the analyses that some results have: spread of vectors, costs, agreement with categories.
+    """Gives the tables of the analyses that some results have: spread of vectors and of views, costs, agreement with
+    categories.
 
     Args:
         found: Results on one data set.
@@ -24,7 +25,7 @@ def measures(found: Sequence[Result], asked: Collection[str]) -> list[NumberTabl
     Returns:
         The tables, those without a row left out.
     """
-    makers = {"representations": spread_table, "complexity": costs, "purity": agreement}
+    makers = {"representations": spread_table, "views": views, "complexity": costs, "purity": agreement}
     tables = (make(found) for name, make in makers.items() if name in asked)
     return [table for table in tables if table is not None]
 
@@ -54,6 +55,32 @@ def costs(found: Sequence[Result]) -> NumberTable | None:
         _rows(some, "complexity", [(say, how) for _, say, how in columns]),
         f"Epochs: as the runs took them in training, each on its own machine ({trained}). Ranking and memory: measured "
         f"later, on {places}; ranked: {ranked}. Memory: most that tensors of a batch hold at once. Means over seeds.",
+    )
+
+
+def views(found: Sequence[Result]) -> NumberTable | None:
+    """Gives how near the views of a history are, for every two kinds of views; None where it was not measured."""
+    some = _with(found, "views")
+    if not some:
+        return None
+    records = [record for one in some for record in one.records]
+    pairs = dict.fromkeys(name for record in records for name in record["analyses"]["views"]["pairs"])
+    groups = []
+    for result in some:
+        own = [record["analyses"]["views"]["pairs"] for record in result.records]
+        rows = []
+        for name in pairs:
+            near, apart = (estimate([one.get(name, {}).get(key) for one in own]) for key in ("value", "others"))
+            if near is not None:
+                rows.append((Cell(name), Cell(with_spread(near)), Cell(with_spread(apart)), Cell(str(near.n))))
+        groups.append(Group(result.label, (about(result, some),), tuple(rows), result.stale))
+    return NumberTable(
+        "Views of one history and of different ones",
+        statement(records, history="read as the model reads it", part="training"),
+        ("kinds of views", "of one history", "of different ones", "n"),
+        tuple(groups),
+        "Mean squared distance on the unit sphere, from 0 to 4, of the vectors of two views; without dropout, weights "
+        "of the best epoch. What a contrast teaches is to make the first smaller than the second.",
     )
 
 

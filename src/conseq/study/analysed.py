@@ -19,7 +19,7 @@ def numbers(analysis: str, found: Mapping[str, Any]) -> dict[str, float]:
 
     Returns:
         For robustness and for groups every metric of each share and group, for groups also how many users, items and
-        interactions there are; for costs, representations and clusters their measures.
+        interactions there are; for costs, representations, views and clusters their measures.
     """
     return _KINDS[analysis](found)
 
@@ -75,6 +75,13 @@ def _representations(found: Mapping[str, Any]) -> dict[str, float]:
     return {**aligned, **spread, **ranks}
 
 
+def _views(found: Mapping[str, Any]) -> dict[str, float]:
+    near = {f"alignment, {name}": float(one["value"]) for name, one in found["pairs"].items()}
+    apart = {f"distance of others, {name}": float(one["others"]) for name, one in found["pairs"].items()}
+    spread = {f"uniformity, {name}": float(one["uniformity"]) for name, one in found["kinds"].items()}
+    return {**near, **apart, **spread}
+
+
 def _purity(found: Mapping[str, Any]) -> dict[str, float]:
     parts = (("", found["agreement"]), (", by chance", found["chance"]))
     return {f"{name}{end}": float(value) for end, part in parts for name, value in part.items()}
@@ -86,5 +93,6 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, float]]] = {
     "groups_apart": _groups,
     "complexity": _complexity,
     "representations": _representations,
+    "views": _views,
     "purity": _purity,
 }
